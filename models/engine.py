@@ -1,0 +1,129 @@
+"""The engine port: what a talking-face engine does for the worker.
+
+An engine has three verbs. ``prepare`` turns a portrait into an identity, once per avatar.
+``actor`` makes the per-session performer that hears speech and answers with poses. ``render``
+turns a batch of poses, of any sessions and identities, into pictures. Everything an accelerator
+does at frame rate goes through ``render``.
+
+Time is counted in frames of 40 ms. Frame *k* of a stretch of speech belongs to the audio samples
+``[k * 640, (k + 1) * 640)`` at 16 kHz.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+FPS = 25
+"""Frames per second of every engine and every room."""
+
+SPEECH_RATE = 16_000
+"""Sample rate of the speech an actor hears, in Hz."""
+
+SPEECH_SAMPLES_PER_FRAME = SPEECH_RATE // FPS
+"""Speech samples (16 kHz) that belong to one frame: 640."""
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The picture's size in pixels. Both sides are even, as I420 demands."""
+
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        for name, side in (("width", self.width), ("height", self.height)):
+            if side < 64 or side > 4096 or side % 2:
+                raise ValueError(f"canvas {name} must be even and 64 to 4096 pixels, not {side}")
+
+    @property
+    def i420_shape(self) -> tuple[int, int]:
+        """Shape of a tightly packed I420 picture of this size: (height * 3 / 2, width)."""
+        return (self.height * 3 // 2, self.width)
+
+
+class Identity(Protocol):
+    """A prepared avatar: everything that depends on the photo alone, on the engine's device."""
+
+    @property
+    def canvas(self) -> Canvas:
+        """Size of the pictures this identity renders to."""
+        ...
+
+
+class Pose(Protocol):
+    """What one frame shall look like: an identity and its motion at one instant. Immutable."""
+
+    @property
+    def identity(self) -> Identity:
+        """Whose face."""
+        ...
+
+
+class Actor(Protocol):
+    """Performs one session: hears its speech, answers with poses. Not thread-safe by itself.
+
+    The caller holds one lock per actor or calls it from one thread only.
+    """
+
+    @property
+    def heard(self) -> int:
+        """Frames of speech heard and not yet acted (a begun frame counts once it is whole)."""
+        ...
+
+    @property
+    def ready(self) -> int:
+        """Of those, the frames whose lookahead has been heard too: acting them costs nothing."""
+        ...
+
+    def hear(self, pcm: np.ndarray) -> None:
+        """Take in speech: int16, mono, 16 kHz, shape (samples,), of any length. Cheap; no network
+        runs here."""
+        ...
+
+    def finish(self) -> None:
+        """The stretch of speech ends here: pad it to a whole frame, what follows is silence."""
+        ...
+
+    def cut(self, unseen: int = 0) -> None:
+        """Interrupt: forget speech that was not acted and ease to rest.
+
+        ``unseen`` of the frames already acted never reached a viewer: motion continues from the
+        pose before them, so that the face does not jump.
+        """
+        ...
+
+    def act(self, n: int, speaking: bool) -> list[Pose]:
+        """Poses of the next ``n`` frames.
+
+        With ``speaking`` each frame consumes one heard frame of speech (``n <= heard``, else
+        ``ValueError``); where its lookahead is missing the actor does its best without, and goes
+        on from its true state when more is heard. Without ``speaking`` the face idles and speech
+        waits.
+        """
+        ...
+
+
+class Engine(Protocol):
+    """A talking-face engine on one device."""
+
+    name: str
+
+    def prepare(self, portrait: np.ndarray, canvas: Canvas) -> Identity:
+        """Find, align and frame the face of ``portrait`` (uint8 RGB, (height, width, 3)).
+
+        Raises:
+            models.face.PortraitError: the photo cannot be used; says why and what to send.
+        """
+        ...
+
+    def actor(self, identity: Identity, seed: int = 0) -> Actor:
+        """A performer for one session. The same seed performs the same idle motion."""
+        ...
+
+    def render(self, poses: Sequence[Pose]) -> list[np.ndarray]:
+        """One tightly packed I420 picture per pose: uint8, shape ``canvas.i420_shape``."""
+        ...

@@ -1,0 +1,1 @@
+"""The runtime: speech in, paired audio and pictures out to a room, many sessions per process."""

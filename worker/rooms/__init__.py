@@ -1,0 +1,1 @@
+"""Places an avatar can appear in, behind one port."""

@@ -1,0 +1,62 @@
+"""The room port: where a session's picture and sound go.
+
+A room takes one frame and its 40 ms of audio at a time and paces whoever publishes: ``publish``
+returns when the room can take the next one. What has left the room's audio queue, ``played``, is
+the session's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import numpy as np
+
+MEDIA_RATE = 48_000
+"""Sample rate of the audio people hear, in Hz."""
+
+SAMPLES_PER_FRAME = 1920
+"""Audio samples (48 kHz) that belong to one frame of 40 ms."""
+
+RoomEvent = Literal["participant_left", "closed"]
+
+
+class RoomError(Exception):
+    """The room cannot be joined or was lost; the text says why and what to do."""
+
+
+class Room(Protocol):
+    """One session's place to appear in."""
+
+    live: bool
+    """True: time passes by itself and a late picture is dropped. False: the room waits for every
+    picture, and its time stands still while nothing is said."""
+
+    async def connect(self, on_event: Callable[[RoomEvent, str], None]) -> None:
+        """Join. ``on_event(kind, reason)`` is called on the event loop's thread, also after a
+        failure later on. Raises ``RoomError`` when the room cannot be joined."""
+        ...
+
+    async def publish(self, picture: np.ndarray | None, audio: np.ndarray, speaking: bool) -> None:
+        """Hand over one frame.
+
+        ``picture``: I420 uint8 (height * 3 / 2, width), or None: show the last one again.
+        ``audio``: int16, shape (1920,), 48 kHz mono; exact zeros while idle.
+        ``speaking``: the frame belongs to speech (a recording may skip what is before the first).
+        Returns when the room has space for the next one: at most 40 ms of audio wait inside.
+        """
+        ...
+
+    def clear(self) -> int:
+        """Throw away audio and pictures that wait inside; returns the audio samples thrown away."""
+        ...
+
+    @property
+    def played(self) -> int:
+        """Audio samples that have left the queue since ``connect`` (heard, not merely pushed).
+        Samples thrown away by ``clear`` do not count."""
+        ...
+
+    async def aclose(self) -> None:
+        """Leave and release everything. Safe to call twice, and after a failed ``connect``."""
+        ...
