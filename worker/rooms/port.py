@@ -32,6 +32,9 @@ class Room(Protocol):
     """True: time passes by itself and a late picture is dropped. False: the room waits for every
     picture, and its time stands still while nothing is said."""
 
+    cue: bool
+    """True: the room's time begins with the first speech; nothing is published before."""
+
     async def connect(self, on_event: Callable[[RoomEvent, str], None]) -> None:
         """Join. ``on_event(kind, reason)`` is called on the event loop's thread, also after a
         failure later on. Raises ``RoomError`` when the room cannot be joined."""
@@ -43,12 +46,14 @@ class Room(Protocol):
         ``picture``: I420 uint8 (height * 3 / 2, width), or None: show the last one again.
         ``audio``: int16, shape (1920,), 48 kHz mono; exact zeros while idle.
         ``speaking``: the frame belongs to speech (a recording may skip what is before the first).
-        Returns when the room has space for the next one: at most 40 ms of audio wait inside.
+        The frame is taken in at once; then ``publish`` returns as soon as no more than 40 ms of
+        audio wait inside, so whoever publishes has those 40 ms to bring the next frame.
         """
         ...
 
     def clear(self) -> int:
-        """Throw away audio and pictures that wait inside; returns the audio samples thrown away."""
+        """Throw away audio and pictures that wait inside, also what a ``publish`` still blocks on
+        (which then returns at once); returns the number of audio samples thrown away."""
         ...
 
     @property
