@@ -293,7 +293,7 @@ def _print(line: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line: fetch what is missing, list what is there. Exit code 1 when something is not."""
+    """Fetch what is missing and list what is there. Exit code 1 when something is not."""
     parser = argparse.ArgumentParser(prog="python -m models.assets", description=main.__doc__)
     parser.parse_args(arguments)
     try:

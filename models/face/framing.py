@@ -1,0 +1,231 @@
+"""Framing: the photo cropped, scaled and, where it is too tight, extended to the canvas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from models.engine import Canvas
+from models.face import topology
+from models.face.matte import PersonMatting, default_matting
+from models.face.port import Face
+
+EYE_LINE = 0.41
+"""Height of the eyes from the canvas's top, over its height, when the photo has the space."""
+EYE_LINE_RANGE = (0.34, 0.50)
+MAX_ZOOM = 1.4
+"""How much larger than natural a face may get to avoid extending the photo."""
+MAX_OFF_CENTRE = 0.07
+"""How far from the middle the face may move for the same reason, over the canvas's width."""
+
+
+@dataclass(frozen=True)
+class FramedPortrait:
+    """A portrait at its canvas's size."""
+
+    rgb: np.ndarray
+    """uint8 (canvas.height, canvas.width, 3)."""
+    face: Face
+    """The face in canvas pixels; z of its landmarks is scaled alike."""
+    matte: np.ndarray
+    """How much of each pixel is the person: float32 (canvas.height, canvas.width), 0 to 1."""
+    scale: float
+    """Canvas pixels per photo pixel."""
+    extended: tuple[int, int, int, int]
+    """Canvas pixels left, top, right, bottom that the photo did not cover and were made up."""
+
+    @property
+    def landmarks(self) -> np.ndarray:
+        """The face's landmarks in canvas pixels."""
+        return self.face.landmarks
+
+
+def frame_portrait(
+    rgb: np.ndarray, face: Face, canvas: Canvas, matting: PersonMatting | None = None
+) -> FramedPortrait:
+    """Head and shoulders on the canvas.
+
+    The face gets its natural share of the canvas, the eyes lie a little above the middle. A photo
+    that is too tight is first zoomed and shifted; what is still missing continues the photo's
+    border, ever more out of focus.
+
+    Args:
+        rgb: the photo, uint8 (height, width, 3).
+        face: its face, in photo pixels.
+        canvas: the size wanted.
+        matting: cuts the person out; default: one per process.
+    """
+    height, width = rgb.shape[:2]
+    window = _choose_window(width, height, face, canvas)
+    scaled = _resize(rgb, window.scale)
+    scale_x, scale_y = scaled.shape[1] / width, scaled.shape[0] / height
+    # A whole number of pixels: the photo is resampled once only.
+    left, top = round(window.left * scale_x), round(window.top * scale_y)
+    box = np.array(face.box) * (scale_x, scale_y, scale_x, scale_y)
+    margin = 0.12 * (box[3] - box[1])
+    columns = _Axis.fit(left, canvas.width, scaled.shape[1], box[0] - margin, box[2] + margin)
+    rows = _Axis.fit(top, canvas.height, scaled.shape[0], box[1] - 2 * margin, box[3] + margin)
+    picture = _extend(scaled, columns, rows)
+    landmarks = face.landmarks.copy()
+    landmarks[:, 0] = landmarks[:, 0] * scale_x - left
+    landmarks[:, 1] = landmarks[:, 1] * scale_y - top
+    if landmarks.shape[1] == 3:
+        landmarks[:, 2] *= (scale_x + scale_y) / 2
+    framed_box = box - (left, top, left, top)
+    framed = replace(
+        face,
+        landmarks=landmarks,
+        box=(
+            float(framed_box[0]),
+            float(framed_box[1]),
+            float(framed_box[2]),
+            float(framed_box[3]),
+        ),
+    )
+    matte = (matting or default_matting())(picture, _outline(framed))
+    return FramedPortrait(
+        picture,
+        framed,
+        matte,
+        (scale_x + scale_y) / 2,
+        (columns.before, rows.before, columns.after, rows.after),
+    )
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The part of the photo the canvas shows; may reach beyond the photo."""
+
+    left: float
+    top: float
+    scale: float
+
+
+def face_share(canvas: Canvas) -> float:
+    """Natural height of the face (forehead to chin) over the canvas's height."""
+    aspect = canvas.width / canvas.height
+    return float(np.interp(aspect, (9 / 16, 3 / 4, 1.0, 4 / 3), (0.29, 0.36, 0.40, 0.43)))
+
+
+def _choose_window(width: int, height: int, face: Face, canvas: Canvas) -> _Window:
+    """Weigh what would have to be made up against leaving the natural composition."""
+    natural = face_share(canvas)
+    eye_x, eye_y = _eyes(face)
+    middle = (2 * (face.box[0] + face.box[2]) / 2 + eye_x) / 3
+    best, least = _Window(0.0, 0.0, 1.0), np.inf
+    for zoom in np.linspace(1.0, MAX_ZOOM, 21):
+        scale = natural * zoom * canvas.height / face.height
+        w, h = canvas.width / scale, canvas.height / scale
+        # Sideways: as far towards the middle of the photo as helps.
+        left = middle - w / 2
+        inside = float(np.clip(left, min(0.0, width - w), max(0.0, width - w)))
+        shift = float(np.clip(inside - left, -MAX_OFF_CENTRE * w, MAX_OFF_CENTRE * w))
+        left += shift
+        sides = (max(0.0, -left) + max(0.0, left + w - width)) / w
+        for eye_line in np.linspace(*EYE_LINE_RANGE, 33):
+            top = eye_y - eye_line * h
+            above, below = max(0.0, -top) / h, max(0.0, top + h - height) / h
+            cost = (
+                # A made-up body looks worse than a made-up background, and that worse than a
+                # face that is a little large or off the middle.
+                6.0 * below
+                + 2.5 * above
+                + 1.0 * sides
+                + 1.2 * (zoom - 1.0)
+                + 3.0 * (shift / w) ** 2
+                + 20.0 * (eye_line - EYE_LINE) ** 2
+            )
+            if cost < least:
+                least, best = cost, _Window(left, top, scale)
+    return best
+
+
+def _eyes(face: Face) -> tuple[float, float]:
+    """The point between the eyes."""
+    if face.layout == "mesh478":
+        corners = [*topology.RIGHT_EYE_CORNERS, *topology.LEFT_EYE_CORNERS]
+        x, y = face.landmarks[corners, :2].mean(0)
+        return float(x), float(y)
+    return (face.box[0] + face.box[2]) / 2, face.box[1] + 0.36 * face.height
+
+
+def _outline(face: Face) -> np.ndarray:
+    """Outline of the face, (points, 2) in pixels."""
+    if face.layout == "mesh478":
+        return face.landmarks[list(topology.FACE_OVAL), :2]
+    return cv2.convexHull(face.landmarks[:, :2].astype(np.float32))[:, 0]
+
+
+def _resize(rgb: np.ndarray, scale: float) -> np.ndarray:
+    size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
+    if size == (rgb.shape[1], rgb.shape[0]):
+        return rgb
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LANCZOS4
+    return cv2.resize(rgb, size, interpolation=method)
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Which photo pixel each canvas pixel of one axis shows, and how far it is made up."""
+
+    source: np.ndarray
+    """float32: position in the photo."""
+    depth: np.ndarray
+    """float32: pixels beyond the photo's edge, 0 inside."""
+    before: int
+    after: int
+
+    @staticmethod
+    def fit(start: int, length: int, size: int, low: float, high: float) -> _Axis:
+        """Canvas pixels ``start .. start + length`` of a photo of ``size`` pixels.
+
+        Missing pixels are won by stretching the photo's rim: smoothly, from nothing at the face
+        (``low`` to ``high``) to most at the edge.
+        """
+        position = np.arange(start, start + length, dtype=np.float64)
+        before, after = max(0, -start), max(0, start + length - size)
+        source = position.copy()
+        if before:
+            band = max(0.7 * low, 1.0)
+            near = position < band
+            source[near] = band - _stretch(band - position[near], band, before)
+        if after:
+            band = max(0.7 * (size - 1 - high), 1.0)
+            near = position > size - 1 - band
+            source[near] = (
+                size - 1 - band + _stretch(position[near] - (size - 1 - band), band, after)
+            )
+        depth = np.maximum(-position, position - (size - 1)).clip(0)
+        return _Axis(
+            np.clip(source, 0, size - 1).astype(np.float32), depth.astype(np.float32), before, after
+        )
+
+
+def _stretch(u: np.ndarray, band: float, extra: float) -> np.ndarray:
+    """Map [0, band + extra] onto [0, band]: slope 1 at 0, gently falling to a positive rest."""
+    ratio = band / (band + extra)
+    rest = 0.6 * ratio
+    power = (1 - rest) / (ratio - rest) - 1
+    t = np.clip(u / (band + extra), 0, 1)
+    return (band + extra) * (rest * t + (1 - rest) / (power + 1) * (1 - (1 - t) ** (power + 1)))
+
+
+def _extend(photo: np.ndarray, columns: _Axis, rows: _Axis) -> np.ndarray:
+    """The canvas's picture; made-up parts lose focus with their distance from the photo."""
+    if not (columns.before or columns.after or rows.before or rows.after):
+        y, x = int(rows.source[0]), int(columns.source[0])
+        return np.ascontiguousarray(photo[y : y + rows.source.size, x : x + columns.source.size])
+    map_x, map_y = np.meshgrid(columns.source, rows.source)
+    picture = cv2.remap(photo, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    depth = np.hypot(*np.meshgrid(columns.depth, rows.depth))
+    unit = max(picture.shape[:2]) / 100
+    blurred = picture.astype(np.float32)
+    result = blurred
+    for sigma, reach in ((0.5, 1.0), (1.2, 4.0), (2.4, 9.0)):
+        soft = cv2.GaussianBlur(blurred, (0, 0), sigma * unit, borderType=cv2.BORDER_REFLECT)
+        weight = np.clip(depth / (reach * unit), 0, 1)[:, :, None]
+        weight = weight * weight * (3 - 2 * weight)
+        result = result * (1 - weight) + soft * weight
+    return np.round(result).clip(0, 255).astype(np.uint8)
