@@ -1,0 +1,209 @@
+"""The worker's settings: environment variables ``AVATAR_WORKER_*``, nested names joined by ``__``.
+
+Nothing is read at import; ``load_settings`` reads the environment when a command asks for it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from models.engine import Canvas
+from worker.ingress import AspectRatio
+
+PREFIX = "AVATAR_WORKER_"
+
+
+class SettingsError(ValueError):
+    """The settings cannot be used; the text names each variable and what to do."""
+
+
+class CanvasSettings(BaseModel):
+    """Size of the picture for each aspect ratio, in pixels before ``scale``."""
+
+    landscape: str = Field("1280x960", pattern=r"^\d{2,4}x\d{2,4}$", description="size of 4:3")
+    portrait: str = Field("960x1280", pattern=r"^\d{2,4}x\d{2,4}$", description="size of 3:4")
+    square: str = Field("1280x1280", pattern=r"^\d{2,4}x\d{2,4}$", description="size of 1:1")
+    scale: float = Field(0.5, gt=0, le=2, description="factor on every size")
+
+    def canvas(self, ratio: AspectRatio) -> Canvas:
+        """The canvas of ``ratio``: scaled, sides rounded to a multiple of 16 (whole macroblocks)."""
+        name = {"4:3": self.landscape, "3:4": self.portrait, "1:1": self.square}[ratio]
+        width, height = (
+            max(64, round(int(side) * self.scale / 16) * 16) for side in name.split("x")
+        )
+        return Canvas(width, height)
+
+    @model_validator(mode="after")
+    def _fits(self) -> CanvasSettings:
+        for ratio in ("4:3", "3:4", "1:1"):
+            self.canvas(ratio)  # type: ignore[arg-type]
+        return self
+
+
+class LogSettings(BaseModel):
+    """How the worker logs."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+
+
+class WebSocketSettings(BaseModel):
+    """Limits of the speech socket."""
+
+    init_timeout_s: float = Field(10, gt=0, description="time for the first message")
+    max_message_bytes: int = Field(10 * 2**20, ge=1024, description="largest message")
+    ping_interval_s: float = Field(20, gt=0, description="time between keepalive pings")
+    ping_timeout_s: float = Field(20, gt=0, description="time for the pong")
+    send_timeout_s: float = Field(20, gt=0, description="time for a client to take a message")
+    failed_inits_per_minute: int = Field(20, ge=1, description="refusals before HTTP 429")
+    trust_forwarded_for: bool = Field(
+        False, description="count clients by the last X-Forwarded-For entry (behind a proxy)"
+    )
+
+
+class LifecycleSettings(BaseModel):
+    """When sessions end by themselves, in seconds."""
+
+    join_timeout_s: float = Field(60, gt=0, description="time to enter the room")
+    never_joined_s: float = Field(180, gt=0, description="time for anybody to come")
+    empty_room_grace_s: float = Field(5, ge=0, description="time an empty room is kept")
+    expiring_notice_s: float = Field(60, ge=0, description="notice before expiry")
+    metrics_interval_s: float = Field(5, gt=0, description="time between session.metrics")
+
+
+class WorkerSettings(BaseSettings):
+    """Everything an operator can set on a worker."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        hide_input_in_errors=True,
+        frozen=True,
+    )
+
+    host: str = Field("127.0.0.1", description="address both servers listen on")
+    http_port: int = Field(8080, ge=0, le=65535, description="0: any free port")
+    ws_port: int = Field(8765, ge=0, le=65535, description="0: any free port")
+    public_url: str | None = Field(None, description="http(s) address browsers reach us at")
+    public_ws_url: str | None = Field(None, description="ws(s) address clients reach us at")
+    secret: SecretStr | None = Field(
+        None, description="shared secret that guards /sessions; at least 16 characters"
+    )
+
+    engine: Literal["warp"] = Field("warp", description="talking-face engine")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$", description="auto, cpu, cuda or cuda:N"
+    )
+    render_threads: int | None = Field(None, ge=1, le=256, description="None: one per core")
+    max_sessions: int | None = Field(None, ge=1, le=1024, description="None: measured at start")
+    liveliness: float = Field(1.0, ge=0, le=2, description="how much the face moves by itself")
+    canvas: CanvasSettings = CanvasSettings()
+
+    backlog_s: float = Field(300, ge=1, le=3600, description="unplayed speech per session")
+    drain_timeout_s: float = Field(120, ge=0, description="time sessions may go on after SIGTERM")
+    record_dir: Path | None = Field(None, description="folder of file rooms; None: no file rooms")
+    portrait_dir: Path | None = Field(None, description="folder of portraits named by path")
+
+    ws: WebSocketSettings = WebSocketSettings()
+    lifecycle: LifecycleSettings = LifecycleSettings()
+    log: LogSettings = LogSettings()
+
+    @field_validator("secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < 16:
+            raise ValueError("must have at least 16 characters")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value and value.rstrip("/")
+
+    @field_validator("public_ws_url")
+    @classmethod
+    def _ws_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("ws://", "wss://")):
+            raise ValueError("must begin with ws:// or wss://")
+        return value
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the worker."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def require_guard(self) -> None:
+        """Refuse to serve ``/sessions`` unguarded to a network.
+
+        Raises:
+            SettingsError: ``host`` is reachable from elsewhere and no secret is set.
+        """
+        if self.secret is None and not self.loopback:
+            raise SettingsError(
+                f"{PREFIX}HOST={self.host} is reachable from other machines and /sessions would be"
+                f" unguarded. Set {PREFIX}SECRET to a random string of at least 16 characters, or"
+                f" {PREFIX}HOST to 127.0.0.1."
+            )
+
+
+def load_settings(**overrides: Any) -> WorkerSettings:
+    """Settings from the environment; ``overrides`` win.
+
+    Raises:
+        SettingsError: one sentence per variable that cannot be used.
+    """
+    problems = _misspelt()
+    try:
+        settings = WorkerSettings(**overrides)
+    except ValidationError as error:
+        problems += [_sentence(detail) for detail in error.errors(include_input=False)]
+    except ValueError as error:  # a nested variable that is not JSON
+        problems.append(f"{error}. Set nested values one by one, as in {PREFIX}LOG__LEVEL=info.")
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return settings
+
+
+def _names(model: type[BaseModel], prefix: str = PREFIX) -> dict[str, str]:
+    """Every variable with what it means."""
+    names = {}
+    for name, info in model.model_fields.items():
+        variable = prefix + name.upper()
+        names[variable] = info.description or ""
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            names.update(_names(info.annotation, variable + "__"))
+    return names
+
+
+def _misspelt() -> list[str]:
+    known = _names(WorkerSettings)
+    problems = []
+    for variable in os.environ:
+        upper = variable.upper()
+        if upper.startswith(PREFIX) and upper not in known:
+            near = difflib.get_close_matches(upper, known, 1)
+            hint = f"did you mean {near[0]}?" if near else "remove it."
+            problems.append(f"{variable} is not a setting; {hint}")
+    return problems
+
+
+def _sentence(detail: Any) -> str:
+    variable = PREFIX + "__".join(str(part).upper() for part in detail["loc"])
+    what = detail["msg"].removeprefix("Value error, ")
+    meaning = _names(WorkerSettings).get(variable)
+    return f"{variable}: {what}." + (f" It is: {meaning}." if meaning else "")
