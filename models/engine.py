@@ -112,6 +112,9 @@ class Engine(Protocol):
 
     name: str
 
+    lookahead_s: float
+    """Seconds of speech beyond a frame's end that its best motion needs."""
+
     def prepare(self, portrait: np.ndarray, canvas: Canvas) -> Identity:
         """Find, align and frame the face of ``portrait`` (uint8 RGB, (height, width, 3)).
 

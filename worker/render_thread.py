@@ -1,0 +1,157 @@
+"""The one thread that acts and renders, for all sessions of the process.
+
+Sessions ask for their next frame; the thread takes what is waiting, nearest deadline first, and
+renders it in one batch. A frame whose deadline has passed is acted (so that motion stays in step
+with the sound) but not rendered: late video is dropped before it costs anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.engine import Engine, Pose
+from worker.performer import Performer
+
+NO_DEADLINE = 1 << 62
+"""Deadline of a frame that must be rendered however long it takes."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The answer to a request."""
+
+    picture: np.ndarray | None
+    """I420, uint8; None when the frame was late, or overtaken by an interrupt."""
+    late: bool = False
+    act_ns: int = 0
+    render_ns: int = 0
+
+
+@dataclass(order=True)
+class _Request:
+    deadline_ns: int
+    order: int
+    performer: Performer = field(compare=False)
+    generation: int = field(compare=False)
+    speaking: bool = field(compare=False)
+    future: asyncio.Future[Rendered] = field(compare=False)
+
+
+class RenderThread:
+    """Owns the engine's frame-rate work. Use as: ``start``, any number of ``submit``, ``stop``."""
+
+    def __init__(self, engine: Engine, now_ns: Callable[[], int], *, max_batch: int = 4) -> None:
+        self._engine = engine
+        self._now_ns = now_ns
+        self._max_batch = max_batch
+        self._requests: list[_Request] = []
+        self._orders = itertools.count()
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="render", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the batch at work, cancel the rest and join the thread."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+        for request in self._requests:
+            request.future.cancel()
+        self._requests.clear()
+
+    def submit(
+        self, performer: Performer, generation: int, speaking: bool, deadline_ns: int
+    ) -> asyncio.Future[Rendered]:
+        """Ask for a session's next frame; call on the event loop's thread.
+
+        Requests of one session must come with deadlines that do not decrease: its frames are
+        acted in that order. The future's exception is the engine's.
+        """
+        future: asyncio.Future[Rendered] = asyncio.get_running_loop().create_future()
+        request = _Request(deadline_ns, next(self._orders), performer, generation, speaking, future)
+        with self._wake:
+            if self._stopping:
+                future.cancel()
+            else:
+                heapq.heappush(self._requests, request)
+                self._wake.notify()
+        return future
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._requests and not self._stopping:
+                    self._wake.wait()
+                if self._stopping:
+                    return
+                count = min(self._max_batch, len(self._requests))
+                batch = [heapq.heappop(self._requests) for _ in range(count)]
+            self._work(batch)
+
+    def _work(self, batch: list[_Request]) -> None:
+        answers: list[tuple[_Request, Rendered | Exception]] = []
+        posed: list[tuple[_Request, Pose, int]] = []
+        for request in batch:
+            begun_ns = self._now_ns()
+            try:
+                pose = request.performer.perform(request.generation, request.speaking)
+            except Exception as error:  # one session's fault must not end the others
+                answers.append((request, error))
+                continue
+            acted_ns = self._now_ns()
+            if pose is None:
+                answers.append((request, Rendered(None)))
+            elif acted_ns > request.deadline_ns:
+                answers.append((request, Rendered(None, True, acted_ns - begun_ns)))
+            else:
+                posed.append((request, pose, acted_ns - begun_ns))
+        answers.extend(self._render(posed))
+        loops = {request.future.get_loop() for request in batch}
+        for loop in loops:
+            mine = [item for item in answers if item[0].future.get_loop() is loop]
+            try:
+                loop.call_soon_threadsafe(_resolve, mine)
+            except RuntimeError:
+                continue  # the loop was closed while the batch was at work: nobody waits
+
+    def _render(
+        self, posed: list[tuple[_Request, Pose, int]]
+    ) -> list[tuple[_Request, Rendered | Exception]]:
+        if not posed:
+            return []
+        begun_ns = self._now_ns()
+        try:
+            pictures = self._engine.render([pose for _, pose, _ in posed])
+        except Exception as error:
+            if len(posed) == 1:
+                return [(posed[0][0], error)]
+            # Find out whose frame it is; the other sessions go on.
+            return [answer for item in posed for answer in self._render([item])]
+        each_ns = (self._now_ns() - begun_ns) // len(posed)
+        return [
+            (request, Rendered(picture, False, act_ns, each_ns))
+            for (request, _, act_ns), picture in zip(posed, pictures, strict=True)
+        ]
+
+
+def _resolve(answers: list[tuple[_Request, Rendered | Exception]]) -> None:
+    for request, answer in answers:
+        if request.future.done():
+            continue
+        if isinstance(answer, Exception):
+            request.future.set_exception(answer)
+        else:
+            request.future.set_result(answer)

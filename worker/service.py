@@ -1,0 +1,277 @@
+"""The worker: one engine, one render thread, many sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from models.engine import Canvas, Engine, Identity
+from models.face.photo import load_photo
+from worker.clock import Clock, SystemClock
+from worker.events import EndReason
+from worker.ingress import (
+    AuthError,
+    Draining,
+    FileRoom,
+    NoCapacity,
+    SessionCreated,
+    SessionExists,
+    SessionRequest,
+    SessionSummary,
+    SpeechTarget,
+    WarmingUp,
+    WorkerState,
+)
+from worker.metrics import Metrics
+from worker.render_thread import RenderThread
+from worker.rooms import file, whep
+from worker.rooms.port import Room
+from worker.session import Session
+from worker.settings import WorkerSettings
+
+logger = structlog.get_logger(__name__)
+
+KEPT_IDENTITIES = 16
+"""Prepared avatars kept in memory."""
+
+KEPT_ENDED = 1024
+"""Ended sessions whose clients still get to hear that they have ended."""
+
+
+class Worker:
+    """Owns the engine and the sessions. ``start`` it, use it on one event loop, ``aclose`` it."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        load_engine: Callable[[], Engine],
+        *,
+        metrics: Metrics | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """``load_engine`` runs in a thread of its own and returns a warm engine."""
+        self.settings = settings
+        self.metrics = metrics or Metrics()
+        self.ws_uri = settings.public_ws_url or f"ws://{settings.host}:{settings.ws_port}/v1/ws"
+        self.http_url = settings.public_url or f"http://{settings.host}:{settings.http_port}"
+        self._load_engine = load_engine
+        self._clock = clock or SystemClock()
+        self._engine: Engine | None = None
+        self._renders: RenderThread | None = None
+        self._capacity = settings.max_sessions or 1
+        self._draining = False
+        self._entries: dict[str, _Entry] = {}
+        self._joining: set[str] = set()
+        self._ended: OrderedDict[str, bytes] = OrderedDict()
+        self._identities: OrderedDict[tuple[bytes, Canvas], Identity] = OrderedDict()
+        self._preparing = asyncio.Lock()
+        self._watchers: set[asyncio.Task[None]] = set()
+
+    async def start(self, measure_capacity: Callable[[Engine], int] | None = None) -> None:
+        """Load the engine and get ready. ``measure_capacity`` answers how many sessions it holds,
+        unless the settings say so."""
+        self._engine = await asyncio.to_thread(self._load_engine)
+        if self.settings.max_sessions is None and measure_capacity is not None:
+            self._capacity = await asyncio.to_thread(measure_capacity, self._engine)
+        self._renders = RenderThread(self._engine, self._clock.now_ns)
+        self._renders.start()
+        self.metrics.set_ready(True)
+        logger.info("worker ready", engine=self._engine.name, capacity=self._capacity)
+
+    @property
+    def capacity(self) -> int:
+        """Sessions this worker holds at a time."""
+        return self._capacity
+
+    def state(self) -> WorkerState:
+        """Whether a new session can be taken, and why not."""
+        if self._draining:
+            return "draining"
+        if self._renders is None:
+            return "warming"
+        return "full" if len(self._entries) + len(self._joining) >= self._capacity else "ready"
+
+    async def create(self, request: SessionRequest) -> SessionCreated:
+        """Start a session; see ``worker.ingress.WorkerPort.create``."""
+        if self._draining:
+            raise Draining
+        if self._renders is None or self._engine is None:
+            raise WarmingUp
+        known = (self._entries, self._joining, self._ended)
+        if any(request.session_id in ids for ids in known):
+            raise SessionExists(request.session_id)
+        if self.state() == "full":
+            raise NoCapacity
+        # The slot is taken before the first await, so that parallel calls cannot overbook.
+        self._joining.add(request.session_id)
+        try:
+            identity = await self._prepare(self._engine, request.portrait, request.canvas)
+            if self._draining:
+                raise Draining
+            session = self._open(self._engine, self._renders, request, identity)
+        finally:
+            self._joining.discard(request.session_id)
+        return SessionCreated(
+            request.session_id,
+            self.ws_uri,
+            f"{self.http_url}/watch/{request.session_id}"
+            if isinstance(session.room, whep.WhepRoom)
+            else None,
+            request.expires_at,
+        )
+
+    def authenticate(self, session_id: str, token: str) -> SpeechTarget:
+        """See ``worker.ingress.Directory.authenticate``."""
+        entry = self._entries.get(session_id)
+        digest = entry.token if entry else self._ended.get(session_id, bytes(32))
+        right = hmac.compare_digest(digest, _digest(token))
+        if not right:
+            raise AuthError("credentials")
+        if entry is None or entry.session.end_reason is not None:
+            raise AuthError("ended")
+        return entry.session
+
+    def session(self, session_id: str) -> Session | None:
+        """The running session with this id."""
+        entry = self._entries.get(session_id)
+        return entry.session if entry else None
+
+    def whep_room(self, session_id: str) -> whep.WhepRoom | None:
+        """The room of a session that is watched by WHEP."""
+        session = self.session(session_id)
+        room = session.room if session else None
+        return room if isinstance(room, whep.WhepRoom) else None
+
+    def get(self, session_id: str) -> SessionSummary | None:
+        """The running session with this id."""
+        entry = self._entries.get(session_id)
+        return entry.summary() if entry else None
+
+    def sessions(self) -> Sequence[SessionSummary]:
+        """All running sessions, oldest first."""
+        return [entry.summary() for entry in self._entries.values()]
+
+    async def end(self, session_id: str, reason: EndReason) -> bool:
+        """End a session. False: none with this id is running."""
+        entry = self._entries.get(session_id)
+        if entry is None:
+            return False
+        await entry.session.end(reason)
+        return True
+
+    async def drain(self, timeout_s: float | None = None) -> None:
+        """Take no new session, let the running ones go on for a while, then end them."""
+        if timeout_s is None:
+            timeout_s = self.settings.drain_timeout_s
+        if not self._draining:
+            self._draining = True
+            self.metrics.set_ready(False)
+            deadline = datetime.now(UTC) + timedelta(seconds=timeout_s)
+            for entry in list(self._entries.values()):
+                entry.session.drain(deadline)
+        closed = [
+            asyncio.ensure_future(entry.session.closed.wait()) for entry in self._entries.values()
+        ]
+        if closed:
+            _, late = await asyncio.wait(closed, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+        ending = [entry.session.end("server_shutdown") for entry in self._entries.values()]
+        await asyncio.gather(*ending)
+
+    async def aclose(self) -> None:
+        """End every session at once and stop the render thread."""
+        await self.drain(0)
+        if self._watchers:
+            await asyncio.wait(self._watchers)
+        if self._renders is not None:
+            await asyncio.to_thread(self._renders.stop)
+        self._identities.clear()
+
+    async def _prepare(self, engine: Engine, photo: bytes, canvas: Canvas) -> Identity:
+        key = (hashlib.sha256(photo).digest(), canvas)
+        # One at a time: preparing is heavy, and running sessions need the processor more.
+        async with self._preparing:
+            identity = self._identities.get(key)
+            if identity is None:
+                identity = await asyncio.to_thread(
+                    lambda: engine.prepare(load_photo(photo), canvas)
+                )
+                self._identities[key] = identity
+                while len(self._identities) > KEPT_IDENTITIES:
+                    self._identities.popitem(last=False)
+            self._identities.move_to_end(key)
+            return identity
+
+    def _open(
+        self, engine: Engine, renders: RenderThread, request: SessionRequest, identity: Identity
+    ) -> Session:
+        seed = int.from_bytes(hashlib.sha256(request.session_id.encode()).digest()[:4], "big")
+        session = Session(
+            session_id=request.session_id,
+            canvas=request.canvas,
+            actor=engine.actor(identity, seed),
+            room=self._room(request),
+            renders=renders,
+            clock=self._clock,
+            metrics=self.metrics,
+            expiration=request.expires_at,
+            backlog_s=self.settings.backlog_s,
+            start_lookahead_s=engine.lookahead_s,
+            lifecycle=self.settings.lifecycle,
+        )
+        entry = _Entry(session, _digest(request.session_token), request)
+        self._entries[request.session_id] = entry
+        self.metrics.set_sessions(len(self._entries))
+        session.start()
+        watcher = asyncio.create_task(self._forget(request.session_id, entry))
+        self._watchers.add(watcher)
+        watcher.add_done_callback(self._watchers.discard)
+        return session
+
+    def _room(self, request: SessionRequest) -> Room:
+        spec = request.room
+        if isinstance(spec, FileRoom):
+            return file.FileRoom(
+                spec.path, request.canvas, realtime=spec.paced, clock=self._clock, cue=spec.cue
+            )
+        return whep.WhepRoom(request.session_id, request.canvas, self._clock)
+
+    async def _forget(self, session_id: str, entry: _Entry) -> None:
+        await entry.session.closed.wait()
+        del self._entries[session_id]
+        self._ended[session_id] = entry.token
+        while len(self._ended) > KEPT_ENDED:
+            self._ended.popitem(last=False)
+        self.metrics.set_sessions(len(self._entries))
+
+
+class _Entry:
+    def __init__(self, session: Session, token: bytes, request: SessionRequest) -> None:
+        self.session = session
+        self.token = token
+        self._platform = request.room.platform
+        self._aspect_ratio = request.aspect_ratio
+
+    def summary(self) -> SessionSummary:
+        session = self.session
+        return SessionSummary(
+            session.session_id,
+            self._platform,
+            self._aspect_ratio,
+            session.canvas,
+            session.created_at,
+            session.expiration,
+            session.ready,
+        )
+
+
+def _digest(token: str) -> bytes:
+    """Tokens are compared and kept as digests: equal length, and nothing to leak."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

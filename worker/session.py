@@ -1,0 +1,321 @@
+"""One session's life: join the room, idle, speak, be interrupted, end, and leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import structlog
+
+from models.engine import FPS, Actor, Canvas
+from worker.clock import Clock
+from worker.events import (
+    EndReason,
+    SegmentReason,
+    SessionDraining,
+    SessionEnded,
+    SessionEvent,
+    SessionExpiring,
+    SessionMetrics,
+    SessionReady,
+)
+from worker.ingress import SessionInfo, SessionOver, SpeakReceipt, speech_samples
+from worker.metrics import Metrics
+from worker.performer import Performer
+from worker.playout import Playout
+from worker.render_thread import RenderThread
+from worker.rooms.port import Room, RoomError, RoomEvent
+from worker.settings import LifecycleSettings
+from worker.speech import Speech
+
+logger = structlog.get_logger(__name__)
+
+UNHURRIED_BACKLOG_S = 30.0
+"""Below this backlog speech is taken in as fast as it comes."""
+
+HURRY = 20.0
+"""Above it, no faster than this many times real time, so that a flood is slowed down at its
+source and an interrupt behind it still gets through."""
+
+MAX_SLOWDOWN_S = 0.5
+
+
+class Session:
+    """One avatar in one room. Belongs to the event loop it was started on.
+
+    ``start`` once, then any of the speech methods, then ``end``; ``closed`` is set when everything
+    is released. Subscribers are called on the loop and must not block.
+    """
+
+    def __init__(
+        self,
+        *,
+        session_id: str,
+        canvas: Canvas,
+        actor: Actor,
+        room: Room,
+        renders: RenderThread,
+        clock: Clock,
+        metrics: Metrics,
+        expiration: datetime | None = None,
+        backlog_s: float = 300.0,
+        start_lookahead_s: float = 0.0,
+        lifecycle: LifecycleSettings | None = None,
+    ) -> None:
+        self.session_id = session_id
+        self.canvas = canvas
+        self.expiration = expiration
+        self.room = room
+        self._lifecycle = lifecycle or LifecycleSettings()
+        self.created_at = datetime.now(UTC)
+        self.closed = asyncio.Event()
+        self.end_reason: EndReason | None = None
+        self._clock = clock
+        self._metrics = metrics
+        self._performer = Performer(actor)
+        self._speech = Speech(
+            self._performer, backlog_s=backlog_s, start_lookahead_s=start_lookahead_s
+        )
+        self._playout = Playout(
+            room=room,
+            speech=self._speech,
+            performer=self._performer,
+            renders=renders,
+            metrics=metrics,
+            now_ns=clock.now_ns,
+            emit=self._emit,
+        )
+        self._subscribers: list[Callable[[SessionEvent], None]] = []
+        self._attached = False
+        self._begun_ns = clock.now_ns()
+        self._life: asyncio.Task[None] | None = None
+        self._timers: set[asyncio.Task[None]] = set()
+        self._leaving: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
+        self._ready: SessionReady | None = None
+        self._draining: SessionDraining | None = None
+        self._log = logger.bind(session_id=session_id)
+
+    def start(self) -> None:
+        """Join the room and begin to appear in it."""
+        self._life = asyncio.create_task(self._live(), name=f"session {self.session_id}")
+        if self.expiration is not None:
+            self._timer(self._expire(self.expiration))
+        self._timer(self._report_metrics())
+        self._timer(self._await_company())
+
+    @property
+    def info(self) -> SessionInfo:
+        """What a newly attached client is told."""
+        return SessionInfo(
+            self.session_id, self.expiration, self.canvas, self._ready, self._draining
+        )
+
+    @property
+    def ready(self) -> bool:
+        """The avatar is in its room."""
+        return self._ready is not None
+
+    # Speech
+
+    async def speak(
+        self, pcm: bytes, sample_rate: int, utterance_id: str | None = None
+    ) -> SpeakReceipt | None:
+        """Queue signed 16-bit little-endian mono PCM; None when the backlog is full.
+
+        A sender that is far ahead of playing is held back here for a moment.
+
+        Raises:
+            SessionOver: the session has ended.
+        """
+        if self.end_reason is not None:
+            raise SessionOver
+        samples = np.frombuffer(pcm, dtype="<i2")
+        segment = self._speech.speak(samples, sample_rate, utterance_id, self._clock.now_ns())
+        if segment is not None:
+            self._playout.opened(segment)
+            self._playout.nudge()
+        if segment is None or self._speech.backlog_s > UNHURRIED_BACKLOG_S:
+            seconds = len(samples) / sample_rate / HURRY
+            await asyncio.sleep(min(MAX_SLOWDOWN_S, seconds))
+        if segment is None:
+            return None
+        return SpeakReceipt(segment.id, speech_samples(len(samples), sample_rate))
+
+    def begin_speech(self, utterance_id: str | None, sample_rate: int) -> None:
+        """Close the open segment and open a new one."""
+        if self.end_reason is not None:
+            return
+        segment = self._speech.begin(utterance_id, sample_rate, self._clock.now_ns())
+        self._playout.opened(segment)
+        self._playout.nudge()
+
+    def end_speech(self) -> None:
+        """The open segment is complete."""
+        self._speech.end()
+        self._playout.nudge()
+
+    async def interrupt(self) -> None:
+        """Fall silent; returns after every pending segment has been reported."""
+        begun_ns = self._clock.now_ns()
+        self._playout.interrupt("interrupted")
+        self._metrics.observe_interrupt((self._clock.now_ns() - begun_ns) / 1e9)
+
+    # Listeners and sockets
+
+    def subscribe(self, callback: Callable[[SessionEvent], None]) -> Callable[[], None]:
+        """Call ``callback`` with every event from now on; returns how to stop that."""
+        self._subscribers.append(callback)
+
+        def unsubscribe() -> None:
+            if callback in self._subscribers:
+                self._subscribers.remove(callback)
+
+        return unsubscribe
+
+    def attach(self) -> None:
+        """A socket speaks for this session now; a grace under way is over."""
+        self._attached = True
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+
+    def detach(self, clean: bool, grace_s: float) -> None:
+        """The socket is gone; without another one within the grace the session ends."""
+        self._attached = False
+        if self.end_reason is None:
+            wait_s = 0.0 if clean else grace_s
+            self._leaving = self._timer(self._end_after(wait_s, "websocket_closed"))
+
+    # End
+
+    def drain(self, deadline: datetime) -> None:
+        """Tell listeners that the worker shuts down."""
+        self._draining = SessionDraining(deadline, "server_shutdown")
+        self._emit(self._draining)
+
+    async def end(self, reason: EndReason) -> None:
+        """End the session, once; returns when it is released. Later reasons are ignored."""
+        if self.end_reason is None:
+            self.end_reason = reason
+            if self._life is not None:
+                self._life.cancel()
+                await asyncio.gather(self._life, return_exceptions=True)
+            await self._release(reason)
+        await self.closed.wait()
+
+    async def _release(self, reason: EndReason) -> None:
+        current = asyncio.current_task()
+        for timer in list(self._timers):
+            if timer is not current:
+                timer.cancel()
+        why: SegmentReason = "error" if reason == "server_error" else "session_ended"
+        try:
+            self._playout.close(why)
+            await self.room.aclose()
+        except Exception:
+            self._log.exception("room did not close cleanly")
+        ended_at = datetime.now(UTC)
+        duration_s = (self._clock.now_ns() - self._begun_ns) / 1e9
+        self._emit(SessionEnded(reason, duration_s, ended_at))
+        self._subscribers.clear()
+        self._metrics.session_ended(reason)
+        self._log.info("session ended", reason=reason, duration_s=round(duration_s, 1))
+        self.closed.set()
+
+    # Tasks
+
+    async def _live(self) -> None:
+        try:
+            async with asyncio.timeout(self._lifecycle.join_timeout_s):
+                await self.room.connect(self._on_room_event)
+        except (RoomError, TimeoutError) as error:
+            self._log.warning("could not join the room", error=str(error) or "timed out")
+            self._end_soon("join_failed")
+            return
+        joined_ns = self._clock.now_ns() - self._begun_ns
+        self._metrics.observe_join(joined_ns / 1e9)
+        self._ready = SessionReady(self.canvas.width, self.canvas.height, FPS)
+        self._emit(self._ready)
+        self._log.info("session ready", join_ms=joined_ns // 1_000_000)
+        try:
+            await self._playout.run()
+        except RoomError as error:
+            self._log.warning("the room was lost", error=str(error))
+            self._end_soon("connection_lost")
+        except Exception:
+            self._log.exception("playout failed")
+            self._end_soon("server_error")
+
+    def _on_room_event(self, kind: RoomEvent, reason: str) -> None:
+        if kind == "closed":
+            self._end_soon("removed_from_room" if reason == "removed" else "room_closed")
+        elif not self._attached and self.end_reason is None:
+            self._timer(self._end_if_alone())
+
+    async def _end_if_alone(self) -> None:
+        await asyncio.sleep(self._lifecycle.empty_room_grace_s)
+        if not self._attached and not self._in_company():
+            self._end_soon("room_empty")
+
+    async def _await_company(self) -> None:
+        await asyncio.sleep(self._lifecycle.never_joined_s)
+        if not self._attached and not self._in_company():
+            self._end_soon("never_joined")
+
+    def _in_company(self) -> bool:
+        return bool(getattr(self.room, "viewers", 0))
+
+    async def _expire(self, expiration: datetime) -> None:
+        notice = expiration - timedelta(seconds=self._lifecycle.expiring_notice_s)
+        await asyncio.sleep(max(0.0, (notice - datetime.now(UTC)).total_seconds()))
+        left_s = (expiration - datetime.now(UTC)).total_seconds()
+        if left_s > 0:
+            self._emit(SessionExpiring(expiration, round(left_s)))
+            await asyncio.sleep(left_s)
+        self._end_soon("expired")
+
+    async def _end_after(self, wait_s: float, reason: EndReason) -> None:
+        await asyncio.sleep(wait_s)
+        self._end_soon(reason)
+
+    async def _report_metrics(self) -> None:
+        figures = self._playout.figures
+        seen = figures.pictures
+        every_s = self._lifecycle.metrics_interval_s
+        while True:
+            await asyncio.sleep(every_s)
+            times = sorted(self._playout.render_ms) or [0.0]
+            self._emit(
+                SessionMetrics(
+                    fps=round((figures.pictures - seen) / every_s, 2),
+                    frames_dropped=figures.dropped,
+                    audio_buffer_ms=round(self._speech.backlog_s * 1000),
+                    av_offset_ms=self._playout.av_offset_ms,
+                    render_ms_p50=round(times[len(times) // 2], 2),
+                    render_ms_p95=round(times[int(len(times) * 0.95)], 2),
+                    first_frame_ms=figures.first_frame_ms,
+                )
+            )
+            seen = figures.pictures
+
+    def _end_soon(self, reason: EndReason) -> None:
+        if self.end_reason is None:
+            # A task of its own: whoever noticed the end is cancelled by it.
+            self._ending = asyncio.get_running_loop().create_task(self.end(reason))
+
+    def _timer(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._timers.add(task)
+        task.add_done_callback(self._timers.discard)
+        return task
+
+    def _emit(self, event: SessionEvent) -> None:
+        for subscriber in list(self._subscribers):
+            try:
+                subscriber(event)
+            except Exception:
+                self._log.exception("a subscriber failed")
