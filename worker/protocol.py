@@ -63,7 +63,7 @@ class ServerProtocol:
         """``now`` dates what is sent; ``monotonic`` (seconds) ages interrupted utterances."""
         self.state = State.AWAITING_INIT
         self.init_failed = False
-        """Whether the client was refused before it entered a session."""
+        """Whether the client was refused, by its own fault, before it entered a session."""
         self.options = InitOptions()
         self._server_version = server_version
         self._now = now
@@ -286,7 +286,8 @@ class ServerProtocol:
     def _fail(self, fault: Fault) -> list[Action]:
         actions: list[Action] = [self._error(fault)]
         if fault.close_code is not None:
-            self.init_failed = self.state in (State.AWAITING_INIT, State.AUTHENTICATING)
+            entering = self.state in (State.AWAITING_INIT, State.AUTHENTICATING)
+            self.init_failed = entering and fault.close_code == faults.POLICY_VIOLATION
             actions.append(self._close(fault.close_code, fault.close_reason))
         return actions
 

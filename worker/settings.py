@@ -27,13 +27,19 @@ class SettingsError(ValueError):
 class CanvasSettings(BaseModel):
     """Size of the picture for each aspect ratio, in pixels before ``scale``."""
 
-    landscape: str = Field("1280x960", pattern=r"^\d{2,4}x\d{2,4}$", description="size of 4:3")
-    portrait: str = Field("960x1280", pattern=r"^\d{2,4}x\d{2,4}$", description="size of 3:4")
-    square: str = Field("1280x1280", pattern=r"^\d{2,4}x\d{2,4}$", description="size of 1:1")
-    scale: float = Field(0.5, gt=0, le=2, description="factor on every size")
+    landscape: str = Field(
+        default="1280x960", pattern=r"^\d{2,4}x\d{2,4}$", description="size of 4:3"
+    )
+    portrait: str = Field(
+        default="960x1280", pattern=r"^\d{2,4}x\d{2,4}$", description="size of 3:4"
+    )
+    square: str = Field(
+        default="1280x1280", pattern=r"^\d{2,4}x\d{2,4}$", description="size of 1:1"
+    )
+    scale: float = Field(default=0.5, gt=0, le=2, description="factor on every size")
 
     def canvas(self, ratio: AspectRatio) -> Canvas:
-        """The canvas of ``ratio``: scaled, sides rounded to a multiple of 16 (whole macroblocks)."""
+        """The canvas of ``ratio``: scaled, sides rounded to 16 pixels (whole macroblocks)."""
         name = {"4:3": self.landscape, "3:4": self.portrait, "1:1": self.square}[ratio]
         width, height = (
             max(64, round(int(side) * self.scale / 16) * 16) for side in name.split("x")
@@ -43,7 +49,7 @@ class CanvasSettings(BaseModel):
     @model_validator(mode="after")
     def _fits(self) -> CanvasSettings:
         for ratio in ("4:3", "3:4", "1:1"):
-            self.canvas(ratio)  # type: ignore[arg-type]
+            self.canvas(ratio)
         return self
 
 
@@ -57,25 +63,28 @@ class LogSettings(BaseModel):
 class WebSocketSettings(BaseModel):
     """Limits of the speech socket."""
 
-    init_timeout_s: float = Field(10, gt=0, description="time for the first message")
-    max_message_bytes: int = Field(10 * 2**20, ge=1024, description="largest message")
-    ping_interval_s: float = Field(20, gt=0, description="time between keepalive pings")
-    ping_timeout_s: float = Field(20, gt=0, description="time for the pong")
-    send_timeout_s: float = Field(20, gt=0, description="time for a client to take a message")
-    failed_inits_per_minute: int = Field(20, ge=1, description="refusals before HTTP 429")
+    init_timeout_s: float = Field(default=10, gt=0, description="time for the first message")
+    max_message_bytes: int = Field(default=10 * 2**20, ge=1024, description="largest message")
+    ping_interval_s: float = Field(default=20, gt=0, description="time between keepalive pings")
+    ping_timeout_s: float = Field(default=20, gt=0, description="time for the pong")
+    send_timeout_s: float = Field(
+        default=20, gt=0, description="time for a client to take a message"
+    )
+    failed_inits_per_minute: int = Field(default=20, ge=1, description="refusals before HTTP 429")
     trust_forwarded_for: bool = Field(
-        False, description="count clients by the last X-Forwarded-For entry (behind a proxy)"
+        default=False,
+        description="count clients by the last X-Forwarded-For entry (behind a proxy)",
     )
 
 
 class LifecycleSettings(BaseModel):
     """When sessions end by themselves, in seconds."""
 
-    join_timeout_s: float = Field(60, gt=0, description="time to enter the room")
-    never_joined_s: float = Field(180, gt=0, description="time for anybody to come")
-    empty_room_grace_s: float = Field(5, ge=0, description="time an empty room is kept")
-    expiring_notice_s: float = Field(60, ge=0, description="notice before expiry")
-    metrics_interval_s: float = Field(5, gt=0, description="time between session.metrics")
+    join_timeout_s: float = Field(default=60, gt=0, description="time to enter the room")
+    never_joined_s: float = Field(default=180, gt=0, description="time for anybody to come")
+    empty_room_grace_s: float = Field(default=5, ge=0, description="time an empty room is kept")
+    expiring_notice_s: float = Field(default=60, ge=0, description="notice before expiry")
+    metrics_interval_s: float = Field(default=5, gt=0, description="time between session.metrics")
 
 
 class WorkerSettings(BaseSettings):
@@ -89,28 +98,38 @@ class WorkerSettings(BaseSettings):
         frozen=True,
     )
 
-    host: str = Field("127.0.0.1", description="address both servers listen on")
-    http_port: int = Field(8080, ge=0, le=65535, description="0: any free port")
-    ws_port: int = Field(8765, ge=0, le=65535, description="0: any free port")
-    public_url: str | None = Field(None, description="http(s) address browsers reach us at")
-    public_ws_url: str | None = Field(None, description="ws(s) address clients reach us at")
+    host: str = Field(default="127.0.0.1", description="address both servers listen on")
+    http_port: int = Field(default=8080, ge=0, le=65535, description="0: any free port")
+    ws_port: int = Field(default=8765, ge=0, le=65535, description="0: any free port")
+    public_url: str | None = Field(default=None, description="http(s) address browsers reach us at")
+    public_ws_url: str | None = Field(default=None, description="ws(s) address clients reach us at")
     secret: SecretStr | None = Field(
-        None, description="shared secret that guards /sessions; at least 16 characters"
+        default=None, description="shared secret that guards /sessions; at least 16 characters"
     )
 
-    engine: Literal["warp"] = Field("warp", description="talking-face engine")
+    engine: Literal["warp"] = Field(default="warp", description="talking-face engine")
     device: str = Field(
-        "auto", pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$", description="auto, cpu, cuda or cuda:N"
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$",
+        description="auto, cpu, cuda or cuda:N",
     )
-    render_threads: int | None = Field(None, ge=1, le=256, description="None: one per core")
-    max_sessions: int | None = Field(None, ge=1, le=1024, description="None: measured at start")
-    liveliness: float = Field(1.0, ge=0, le=2, description="how much the face moves by itself")
+    render_threads: int | None = Field(default=None, ge=1, le=256, description="None: one per core")
+    max_sessions: int | None = Field(
+        default=None, ge=1, le=1024, description="None: measured at start"
+    )
+    liveliness: float = Field(
+        default=1.0, ge=0, le=2, description="how much the face moves by itself"
+    )
     canvas: CanvasSettings = CanvasSettings()
 
-    backlog_s: float = Field(300, ge=1, le=3600, description="unplayed speech per session")
-    drain_timeout_s: float = Field(120, ge=0, description="time sessions may go on after SIGTERM")
-    record_dir: Path | None = Field(None, description="folder of file rooms; None: no file rooms")
-    portrait_dir: Path | None = Field(None, description="folder of portraits named by path")
+    backlog_s: float = Field(default=300, ge=1, le=3600, description="unplayed speech per session")
+    drain_timeout_s: float = Field(
+        default=120, ge=0, description="time sessions may go on after SIGTERM"
+    )
+    record_dir: Path | None = Field(
+        default=None, description="folder of file rooms; None: no file rooms"
+    )
+    portrait_dir: Path | None = Field(default=None, description="folder of portraits named by path")
 
     ws: WebSocketSettings = WebSocketSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
@@ -206,4 +225,4 @@ def _sentence(detail: Any) -> str:
     variable = PREFIX + "__".join(str(part).upper() for part in detail["loc"])
     what = detail["msg"].removeprefix("Value error, ")
     meaning = _names(WorkerSettings).get(variable)
-    return f"{variable}: {what}." + (f" It is: {meaning}." if meaning else "")
+    return f"{variable}: {what}." + (f" Meaning: {meaning}." if meaning else "")
