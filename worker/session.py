@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,7 +25,7 @@ from worker.events import (
 from worker.ingress import SessionInfo, SessionOver, SpeakReceipt, speech_samples
 from worker.metrics import Metrics
 from worker.performer import Performer
-from worker.playout import Playout
+from worker.playout import Playout, PlayoutFigures
 from worker.render_thread import RenderThread
 from worker.rooms.port import Room, RoomError, RoomEvent
 from worker.settings import LifecycleSettings
@@ -118,6 +118,16 @@ class Session:
     def ready(self) -> bool:
         """The avatar is in its room."""
         return self._ready is not None
+
+    @property
+    def figures(self) -> PlayoutFigures:
+        """Counts of frames so far."""
+        return self._playout.figures
+
+    @property
+    def render_ms(self) -> Sequence[float]:
+        """How long the latest pictures took to render, in ms."""
+        return self._playout.render_ms
 
     # Speech
 

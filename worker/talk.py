@@ -1,0 +1,181 @@
+"""``talk``: a portrait and a speech file become a video, through a whole real session.
+
+The worker runs in this process, but the speech takes the way every client's does: a WebSocket on
+the loopback interface, the speech core, the render thread, playout, and a file room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from websockets.asyncio.client import ClientConnection, connect
+
+from models.engine import FPS, Canvas, Engine
+from worker.ingress import AspectRatio, FileRoom, SessionRequest
+from worker.rooms import file
+from worker.server import speech_server
+from worker.service import Worker
+from worker.settings import WorkerSettings
+from worker.speech_file import read_speech
+
+PIECE_S = 0.1
+"""Seconds of speech per WebSocket message."""
+
+TAIL_FRAMES = 10
+"""Frames after the last speech frame that the recording keeps."""
+
+SETTLE_S = 20.0
+"""How long the recording may take to get its tail."""
+
+
+class TalkError(RuntimeError):
+    """The session failed; the text says what went wrong."""
+
+
+@dataclass
+class TalkReport:
+    """Where time went, in seconds, and what came out."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    frames: int = 0
+    speech_s: float = 0.0
+    first_frame_ms: int | None = None
+    render_ms_p50: float = 0.0
+    render_ms_p95: float = 0.0
+
+
+async def talk(
+    *,
+    portrait: Path,
+    speech: Path,
+    out: Path,
+    settings: WorkerSettings,
+    load_engine: Callable[[], Engine],
+    canvas: Canvas,
+    aspect_ratio: AspectRatio = "4:3",
+    fast: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> TalkReport:
+    """Render ``speech`` spoken by ``portrait`` into the MP4 ``out``.
+
+    ``fast`` drops real-time pacing; the frames are the same. ``progress(frames, total)`` is called
+    as the recording grows.
+
+    Raises:
+        SpeechFileError, PortraitError, RoomError, TalkError: one sentence each.
+    """
+    report = TalkReport()
+    laps = _Laps(report)
+    pcm, rate = read_speech(speech)
+    report.speech_s = len(pcm) / rate
+    photo = portrait.read_bytes()
+    laps.lap("read files")
+    worker = Worker(settings, load_engine)
+    try:
+        async with speech_server(worker, settings):
+            await worker.start()
+            laps.lap("load engine")
+            session_id, token = "talk", secrets.token_urlsafe(32)
+            room = FileRoom(out, paced=not fast, cue=True)
+            await worker.create(
+                SessionRequest(session_id, token, canvas, aspect_ratio, room, photo)
+            )
+            laps.lap("prepare portrait")
+            session = worker.session(session_id)
+            assert session is not None
+            assert isinstance(session.room, file.FileRoom)
+            total = -(-len(pcm) * FPS // rate) + TAIL_FRAMES
+            watching = asyncio.create_task(_watch(session.room, total, progress))
+            try:
+                await _converse(worker.ws_uri, session_id, token, pcm, rate, watching)
+            finally:
+                watching.cancel()
+            await session.closed.wait()
+            laps.lap("speak and record")
+            report.frames = session.room.frames_written
+            report.first_frame_ms = session.figures.first_frame_ms
+            times = sorted(session.render_ms) or [0.0]
+            report.render_ms_p50 = times[len(times) // 2]
+            report.render_ms_p95 = times[int(len(times) * 0.95)]
+    finally:
+        await worker.aclose()
+    return report
+
+
+async def _converse(
+    uri: str,
+    session_id: str,
+    token: str,
+    pcm: np.ndarray,
+    rate: int,
+    recorded: asyncio.Task[None],
+) -> None:
+    """The client's side of the session."""
+    async with connect(uri, max_size=None) as socket:
+        await _send(
+            socket,
+            type="session.init",
+            session_id=session_id,
+            session_token=token,
+            events=["playback", "lifecycle"],
+            audio={"sample_rate": rate, "format": "pcm_s16le", "channels": 1},
+        )
+        await _receive(socket, "session.ready")
+        await _send(socket, type="agent.speak.begin")
+        piece = max(1, round(PIECE_S * rate))
+        for at in range(0, len(pcm), piece):
+            await socket.send(pcm[at : at + piece].astype("<i2").tobytes())
+        await _send(socket, type="agent.speak.end")
+        ended = await _receive(socket, "agent.speak.ended")
+        if ended["reason"] != "completed":
+            raise TalkError(f"speech was not played to its end ({ended['reason']})")
+        try:
+            async with asyncio.timeout(SETTLE_S):
+                await asyncio.shield(recorded)
+        except TimeoutError:
+            raise TalkError("the recording did not get its last frames in time") from None
+        await _send(socket, type="session.end")
+        await _receive(socket, "session.ended")
+
+
+async def _send(socket: ClientConnection, **message: Any) -> None:
+    await socket.send(json.dumps(message))
+
+
+async def _receive(socket: ClientConnection, wanted: str) -> dict[str, Any]:
+    async for text in socket:
+        message: dict[str, Any] = json.loads(text)
+        if message["type"] == wanted:
+            return message
+        if message["type"] == "error":
+            raise TalkError(f"the worker refused: {message['error']}")
+        if message["type"] == "session.ended":
+            raise TalkError(f"the session ended early ({message['reason']})")
+    raise TalkError("the worker closed the connection; see its log")
+
+
+async def _watch(room: file.FileRoom, total: int, progress: Callable[[int, int], None]) -> None:
+    """Report progress until the recording holds ``total`` frames."""
+    while room.frames_written < total:
+        progress(room.frames_written, total)
+        await asyncio.sleep(0.05)
+    progress(total, total)
+
+
+class _Laps:
+    def __init__(self, report: TalkReport) -> None:
+        self._report = report
+        self._since = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self._report.seconds[name] = now - self._since
+        self._since = now
