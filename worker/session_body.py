@@ -1,0 +1,258 @@
+"""The body of ``POST /sessions``: checked by pydantic, turned into a ``SessionRequest``."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+
+from models.engine import Canvas
+from worker.http_errors import ApiError
+from worker.ingress import AspectRatio, FileRoom, RoomSpec, SessionRequest, WhepRoom
+from worker.settings import PREFIX, WorkerSettings
+
+MAX_IMAGE_BYTES = 10 * 10**6
+MAX_METADATA_BYTES = 16 * 1024
+RATIO_TOLERANCE = 0.02
+"""How far ``size`` may be from its aspect ratio, relatively."""
+
+_LATER_PLATFORMS = ("livekit", "daily", "proxy")
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+
+
+class WhepRoomBody(_Body):
+    """Watch by WHEP."""
+
+    platform: Literal["whep"]
+
+
+class FileRoomBody(_Body):
+    """Record into the worker's recording folder."""
+
+    platform: Literal["file"]
+    path: str = Field(min_length=1, max_length=255)
+    paced: bool = True
+
+
+class AvatarBody(_Body):
+    """The portrait: one of the two."""
+
+    image_base64: str | None = Field(default=None, repr=False)
+    path: str | None = Field(default=None, max_length=4096)
+
+
+class SessionBody(_Body):
+    """What a worker is told to run one session."""
+
+    session_id: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")
+    session_token: SecretStr = Field(min_length=16, max_length=512)
+    aspect_ratio: AspectRatio = "4:3"
+    size: str | None = Field(default=None, pattern=r"^\d{2,4}x\d{2,4}$")
+    room: Annotated[WhepRoomBody | FileRoomBody, Field(discriminator="platform")]
+    avatar: AvatarBody
+    expires_at: AwareDatetime | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("metadata")
+    @classmethod
+    def _small(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if len(json.dumps(value)) > MAX_METADATA_BYTES:
+            raise ValueError("is larger than 16 KB")
+        return value
+
+
+def read_body(raw: bytes) -> SessionBody:
+    """Parse a request body.
+
+    Raises:
+        ApiError: 400, naming the field.
+    """
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise ApiError(400, "INVALID_JSON", "Request body is not valid JSON") from None
+    if not isinstance(body, dict):
+        raise ApiError(400, "INVALID_BODY", "Request body must be a JSON object")
+    _check_platform(body.get("room"))
+    try:
+        return SessionBody.model_validate(body)
+    except ValidationError as error:
+        raise _field_error(error) from None
+
+
+def to_request(body: SessionBody, settings: WorkerSettings) -> SessionRequest:
+    """Resolve sizes, paths and the portrait. Reads files: call it off the event loop.
+
+    Raises:
+        ApiError: what cannot be used, and what to send instead.
+    """
+    if body.expires_at is not None and body.expires_at <= datetime.now(UTC):
+        raise ApiError(400, "INVALID_EXPIRATION", "expires_at is in the past")
+    return SessionRequest(
+        session_id=body.session_id,
+        session_token=body.session_token.get_secret_value(),
+        canvas=_canvas(body, settings),
+        aspect_ratio=body.aspect_ratio,
+        room=_room(body.room, settings),
+        portrait=_portrait(body.avatar, settings),
+        expires_at=body.expires_at,
+        metadata=body.metadata,
+    )
+
+
+def _check_platform(room: object) -> None:
+    if not isinstance(room, dict):
+        raise ApiError(400, "ROOM_REQUIRED", "Room configuration is required")
+    platform = room.get("platform")
+    if platform in _LATER_PLATFORMS:
+        raise ApiError(
+            400,
+            "PLATFORM_NOT_AVAILABLE",
+            f"Room platform {platform} is not available on this server",
+            "Set room.platform to whep or file",
+        )
+    if platform not in ("whep", "file"):
+        raise ApiError(
+            400,
+            "INVALID_ROOM_PLATFORM",
+            "Invalid room platform",
+            "Set room.platform to whep or file",
+        )
+
+
+def _field_error(error: ValidationError) -> ApiError:
+    detail = error.errors(include_input=False, include_url=False)[0]
+    field = ".".join(str(part) for part in detail["loc"] if part not in ("whep", "file"))
+    what = detail["msg"].removeprefix("Value error, ")
+    top = str(detail["loc"][0]) if detail["loc"] else ""
+    if top == "aspect_ratio":
+        return ApiError(
+            400, "INVALID_ASPECT_RATIO", "Invalid aspect ratio", "Use one of: 4:3, 3:4, 1:1"
+        )
+    if top == "metadata":
+        if "16 KB" in what:
+            return ApiError(400, "METADATA_TOO_LARGE", "Metadata is larger than 16 KB")
+        return ApiError(400, "INVALID_METADATA", "Metadata must be a valid JSON object")
+    return ApiError(400, "INVALID_BODY", f"{field}: {what}")
+
+
+def _canvas(body: SessionBody, settings: WorkerSettings) -> Canvas:
+    if body.size is None:
+        return settings.canvas.canvas(body.aspect_ratio)
+    width, height = (int(side) for side in body.size.split("x"))
+    across, down = (int(side) for side in body.aspect_ratio.split(":"))
+    if abs(width * down / (height * across or 1) - 1) > RATIO_TOLERANCE:
+        raise ApiError(
+            400,
+            "INVALID_SIZE",
+            f"Size {body.size} does not fit the aspect ratio {body.aspect_ratio}",
+            "Leave size out, or give both in the same proportion",
+        )
+    try:
+        return Canvas(width, height)
+    except ValueError as error:
+        raise ApiError(400, "INVALID_SIZE", str(error)) from None
+
+
+def _room(room: WhepRoomBody | FileRoomBody, settings: WorkerSettings) -> RoomSpec:
+    if isinstance(room, WhepRoomBody):
+        return WhepRoom()
+    if settings.record_dir is None:
+        raise ApiError(
+            400,
+            "PLATFORM_NOT_AVAILABLE",
+            "Room platform file is not available on this server",
+            f"Set {PREFIX}RECORD_DIR to the folder recordings may go to",
+        )
+    path = _inside(settings.record_dir, room.path)
+    if path is None or path.suffix.lower() != ".mp4":
+        raise ApiError(
+            400,
+            "INVALID_ROOM_PATH",
+            "Invalid recording path",
+            "Give room.path as a file name ending in .mp4 inside the recording folder",
+        )
+    return FileRoom(path=path, paced=room.paced)
+
+
+def _portrait(avatar: AvatarBody, settings: WorkerSettings) -> bytes:
+    if avatar.image_base64 and avatar.path:
+        raise ApiError(400, "MULTIPLE_IMAGE_SOURCES", "Provide only one image source")
+    if avatar.image_base64:
+        return _decode_image(avatar.image_base64)
+    if avatar.path:
+        return _read_image(avatar.path, settings)
+    raise ApiError(
+        400,
+        "IMAGE_REQUIRED",
+        "An image is required",
+        "Provide exactly one of avatar.image_base64 or avatar.path",
+    )
+
+
+def _decode_image(value: str) -> bytes:
+    text = re.sub(r"^data:[^,]{0,100};base64,", "", value, count=1)
+    try:
+        image = base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise ApiError(400, "INVALID_BASE64", "Invalid base64 image") from None
+    return _checked_size(image)
+
+
+def _read_image(name: str, settings: WorkerSettings) -> bytes:
+    folder = settings.portrait_dir
+    if folder is None:
+        raise ApiError(
+            400,
+            "PATH_NOT_ALLOWED",
+            "Portraits cannot be named by path on this server",
+            f"Send avatar.image_base64, or set {PREFIX}PORTRAIT_DIR",
+        )
+    path = _inside(folder, name)
+    if path is None:
+        raise ApiError(
+            400,
+            "PATH_NOT_ALLOWED",
+            "The portrait lies outside the portrait folder",
+            "Name a file inside the portrait folder",
+        )
+    try:
+        with path.open("rb") as file:
+            return _checked_size(file.read(MAX_IMAGE_BYTES + 1))
+    except OSError:
+        raise ApiError(
+            404, "AVATAR_NOT_FOUND", "Avatar not found", "Name a file in the portrait folder"
+        ) from None
+
+
+def _checked_size(image: bytes) -> bytes:
+    if len(image) > MAX_IMAGE_BYTES:
+        raise ApiError(413, "IMAGE_TOO_LARGE", "Image is larger than 10 MB")
+    return image
+
+
+def _inside(folder: Path, name: str) -> Path | None:
+    """``name`` resolved (links followed) against ``folder``; None when it leads out of it."""
+    root = folder.resolve()
+    try:
+        path = (root / name).resolve()
+    except (OSError, ValueError):  # a loop of links, a NUL byte
+        return None
+    return path if path.is_relative_to(root) and path != root else None
