@@ -106,7 +106,7 @@ class _Window:
 def face_share(canvas: Canvas) -> float:
     """Natural height of the face (forehead to chin) over the canvas's height."""
     aspect = canvas.width / canvas.height
-    return float(np.interp(aspect, (9 / 16, 3 / 4, 1.0, 4 / 3), (0.29, 0.36, 0.40, 0.43)))
+    return float(np.interp(aspect, (9 / 16, 3 / 4, 1.0, 4 / 3), (0.31, 0.39, 0.43, 0.46)))
 
 
 def _choose_window(width: int, height: int, face: Face, canvas: Canvas) -> _Window:
@@ -148,7 +148,7 @@ def _eyes(face: Face) -> tuple[float, float]:
         corners = [*topology.RIGHT_EYE_CORNERS, *topology.LEFT_EYE_CORNERS]
         x, y = face.landmarks[corners, :2].mean(0)
         return float(x), float(y)
-    return (face.box[0] + face.box[2]) / 2, face.box[1] + 0.36 * face.height
+    return (face.box[0] + face.box[2]) / 2, face.box[1] + 0.40 * face.height
 
 
 def _outline(face: Face) -> np.ndarray:

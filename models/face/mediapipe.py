@@ -23,6 +23,27 @@ IRIS_SCALE = 2.3
 """Side of the square handed to the iris network, over the width of the eye."""
 MIN_PRESENCE = 0.5
 """Detections the mesh network gives a lower probability of being a face are dropped."""
+HAIRLINE = 0.08
+"""The mesh ends on the forehead: the hairline lies this much of its height above."""
+MAX_SPREAD = 0.008
+"""Mean spread of the landmarks (see ``Face.spread``) above which a face is doubtful. Portraits
+have 0.003 to 0.005."""
+MAX_DISAGREEMENT = 0.17
+"""A doubtful face is none when the mesh and the iris network put the eyes' outlines so far apart,
+over the width of the eye: it is an animal's or a pattern's. Human eyes have 0.05 to 0.13."""
+
+# How the regions of one face are moved: sideways and downwards over the side, zoom, radians.
+_MOVES = (
+    (0.0, 0.0, 1.0, 0.0),
+    (0.03, 0.02, 0.92, 0.08),
+    (-0.02, 0.03, 1.08, -0.08),
+    (-0.03, -0.02, 0.95, 0.12),
+    (0.02, -0.03, 1.05, -0.12),
+)
+_EYES = (
+    (topology.RIGHT_EYE_BAND, topology.RIGHT_IRIS),
+    (topology.LEFT_EYE_BAND, topology.LEFT_IRIS),
+)
 
 
 @dataclass(frozen=True)
@@ -128,16 +149,25 @@ class MediaPipeAnalyzer:
             square = _square_of(mesh)
         if presence < MIN_PRESENCE:
             return None
-        mesh = self._steady_mesh(photo, square)
+        mesh, wander = self._steady_mesh(photo, square)
         landmarks = self._with_irises(photo, mesh)
+        height = float(np.linalg.norm(mesh[topology.CHIN] - mesh[topology.FOREHEAD_TOP]))
+        spread = np.zeros(topology.LANDMARKS, np.float32)
+        spread[:468] = wander / height
+        for band, iris in _EYES:
+            spread[list(iris)] = spread[list(band[:16])].mean()
+        if spread.mean() > MAX_SPREAD and _eye_disagreement(mesh, landmarks) > MAX_DISAGREEMENT:
+            return None
         oval = landmarks[list(topology.FACE_OVAL), :2]
         low, high = oval.min(0), oval.max(0)
+        top = low[1] - HAIRLINE * (high[1] - low[1])
         return Face(
-            (float(low[0]), float(low[1]), float(high[0]), float(high[1])),
+            (float(low[0]), float(top), float(high[0]), float(high[1])),
             detection.score,
             landmarks.astype(np.float32),
             "mesh478",
             head_pose(landmarks),
+            spread,
         )
 
     def _mesh_in(self, photo: Pyramid, square: Square) -> tuple[np.ndarray, float]:
@@ -149,27 +179,26 @@ class MediaPipeAnalyzer:
         points[:, 2] *= square.side / MESH_SIDE
         return points, float(1 / (1 + np.exp(-out["conv2d_31"].item())))
 
-    def _steady_mesh(self, photo: Pyramid, square: Square) -> np.ndarray:
-        """Mean mesh of slightly moved regions: the network's jitter averages out."""
-        meshes = [
-            self._mesh_in(
-                photo,
-                Square(
-                    square.x + dx * square.side,
-                    square.y + dy * square.side,
-                    square.side * grow,
-                    square.angle + turn,
-                ),
-            )[0]
-            for dx, dy, grow, turn in (
-                (0.0, 0.0, 1.0, 0.0),
-                (0.012, 0.008, 0.95, 0.03),
-                (-0.008, 0.012, 1.06, -0.03),
-                (-0.012, -0.008, 0.97, 0.05),
-                (0.008, -0.012, 1.03, -0.05),
-            )
-        ]
-        return np.mean(meshes, axis=0)
+    def _steady_mesh(self, photo: Pyramid, square: Square) -> tuple[np.ndarray, np.ndarray]:
+        """Mean mesh (468, 3) of slightly moved regions, and each point's spread in pixels (468,).
+
+        The network's jitter averages out; how large it is tells seen from guessed.
+        """
+        meshes = np.stack(
+            [
+                self._mesh_in(
+                    photo,
+                    Square(
+                        square.x + dx * square.side,
+                        square.y + dy * square.side,
+                        square.side * grow,
+                        square.angle + turn,
+                    ),
+                )[0]
+                for dx, dy, grow, turn in _MOVES
+            ]
+        )
+        return meshes.mean(0), np.sqrt(meshes[:, :, :2].var(0).mean(1))
 
     def _with_irises(self, photo: Pyramid, mesh: np.ndarray) -> np.ndarray:
         """The mesh with eye contours refined and irises appended: (478, 3)."""
@@ -216,6 +245,18 @@ class MediaPipeAnalyzer:
 def _roll(mesh: np.ndarray) -> float:
     right, left = mesh[topology.RIGHT_EYE_CORNERS[0]], mesh[topology.LEFT_EYE_CORNERS[0]]
     return float(np.arctan2(left[1] - right[1], left[0] - right[0]))
+
+
+def _eye_disagreement(mesh: np.ndarray, landmarks: np.ndarray) -> float:
+    """Mean distance of the two networks' eye regions over the width of the eye; the better eye."""
+    apart = []
+    for band, _ in _EYES:
+        outer, inner = mesh[band[0], :2], mesh[band[8], :2]
+        moved = np.linalg.norm(
+            (landmarks - np.pad(mesh, ((0, 10), (0, 0))))[list(band), :2], axis=1
+        )
+        apart.append(moved.mean() / max(float(np.linalg.norm(outer - inner)), 1e-6))
+    return float(min(apart))
 
 
 def _square_of(mesh: np.ndarray) -> Square:
