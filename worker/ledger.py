@@ -16,6 +16,7 @@ from worker.speech import Segment
 @dataclass
 class _Account:
     segment: Segment
+    pushed: int = 0
     heard: int = 0
     started: bool = False
 
@@ -47,8 +48,9 @@ class Ledger:
     def push(self, segment: Segment | None, own: int, total: int) -> None:
         """``total`` samples go to the room, the first ``own`` of them belong to ``segment``."""
         if segment is not None and own:
-            self.open(segment)
-            self._entries.append(_Entry(self._pushed, own, self._accounts[segment.id]))
+            account = self._accounts[segment.id]
+            account.pushed += own
+            self._entries.append(_Entry(self._pushed, own, account))
         self._pushed += total
 
     def settle(self, played: int, now_ns: int) -> list[SegmentStarted | SegmentEnded]:
@@ -91,7 +93,8 @@ class Ledger:
         waiting = {entry.account.segment.id for entry in self._entries}
         events = []
         for account in list(self._accounts.values()):
-            if account.segment.id in waiting or not account.segment.drained:
+            on_its_way = account.pushed < account.segment.taken or account.segment.id in waiting
+            if on_its_way or not account.segment.drained:
                 break  # reports keep the order of the segments
             events.append(self._close(account, "completed"))
         return events

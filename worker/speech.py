@@ -102,6 +102,7 @@ class Segment:
         self._converted_for_ears = 0
         self._heard = 0
         self._taken = 0
+        self._own_taken = 0
         self._flushed = False
         self._to_ears = Resampler(sample_rate, MEDIA_RATE)
         self._to_actor = Resampler(sample_rate, SPEECH_RATE)
@@ -120,6 +121,11 @@ class Segment:
         if self._flushed:
             frames = -(-self._converted_for_ears // SAMPLES_PER_FRAME)
         return frames - self._taken
+
+    @property
+    def taken(self) -> int:
+        """Its own samples (48 kHz) that frames have taken."""
+        return self._own_taken
 
     @property
     def drained(self) -> bool:
@@ -173,6 +179,7 @@ class Segment:
     def _take(self) -> Block:
         own = self._ears.take(SAMPLES_PER_FRAME)
         self._taken += 1
+        self._own_taken += len(own)
         self.begun = True
         audio = np.pad(own, (0, SAMPLES_PER_FRAME - len(own)))
         return Block(self, audio, len(own))

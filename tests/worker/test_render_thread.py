@@ -1,0 +1,100 @@
+import asyncio
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from models.engine import Canvas
+from tests.fakes.engine import IDLE, LOUD, FlapEngine
+from worker.performer import Performer
+from worker.render_thread import NO_DEADLINE, RenderThread
+
+CANVAS = Canvas(64, 64)
+
+
+@pytest.fixture
+def engine():
+    return FlapEngine()
+
+
+@pytest.fixture
+def renders(engine):
+    thread = RenderThread(engine, time.monotonic_ns)
+    thread.start()
+    yield thread
+    thread.stop()
+
+
+def performer(engine: FlapEngine) -> Performer:
+    return Performer(engine.actor(engine.prepare(np.zeros((1, 1, 3), np.uint8), CANVAS)))
+
+
+async def test_frames_of_one_session_come_in_order(engine, renders):
+    one = performer(engine)
+    one.hear(np.full(640, 20_000, np.int16))
+    loud = renders.submit(one, 0, True, NO_DEADLINE)
+    idle = renders.submit(one, 0, False, NO_DEADLINE)
+    pictures = [(await future).picture for future in (loud, idle)]
+    assert [int(picture[0, 0]) for picture in pictures] == [LOUD, IDLE]
+    assert pictures[0].shape == CANVAS.i420_shape
+
+
+async def test_waiting_sessions_are_rendered_in_one_batch(engine, renders):
+    engine.render_s = 0.1
+    first = renders.submit(performer(engine), 0, False, NO_DEADLINE)
+    await asyncio.sleep(0.03)  # the thread is at work on the first now
+    rest = [renders.submit(performer(engine), 0, False, NO_DEADLINE) for _ in range(3)]
+    await asyncio.gather(first, *rest)
+    assert engine.batches == [1, 3]
+
+
+async def test_a_late_frame_is_acted_but_not_rendered(engine, renders):
+    one = performer(engine)
+    one.hear(np.full(640, 20_000, np.int16))
+    answer = await renders.submit(one, 0, True, time.monotonic_ns() - 1)
+    assert answer.late
+    assert answer.picture is None
+    assert engine.batches == []
+    assert engine.actors[0].acted == [LOUD]
+
+
+async def test_a_frame_overtaken_by_an_interrupt_is_neither_acted_nor_rendered(engine, renders):
+    one = performer(engine)
+    await renders.submit(one, 0, False, NO_DEADLINE)
+    await renders.submit(one, 0, False, NO_DEADLINE)
+    one.cut(shown=1)
+    assert (await renders.submit(one, 0, False, NO_DEADLINE)).picture is None
+    assert (await renders.submit(one, 1, False, NO_DEADLINE)).picture is not None
+    assert engine.actors[0].cuts == [1]
+    assert len(engine.actors[0].acted) == 3
+
+
+async def test_one_session_s_fault_does_not_end_the_others(engine, renders):
+    engine.render_s = 0.1
+    bad, good = performer(engine), performer(engine)
+    engine.actors[0].fault = RuntimeError("broken identity")
+    blocker = renders.submit(good, 0, False, NO_DEADLINE)
+    await asyncio.sleep(0.03)
+    broken = renders.submit(bad, 0, False, NO_DEADLINE)
+    fine = renders.submit(good, 0, False, NO_DEADLINE)
+    await blocker
+    assert (await fine).picture is not None
+    with pytest.raises(RuntimeError, match="broken identity"):
+        await broken
+
+
+async def test_stop_cancels_what_waits_and_ends_the_thread(engine):
+    threads = threading.active_count()
+    thread = RenderThread(engine, time.monotonic_ns)
+    engine.render_s = 0.1
+    thread.start()
+    at_work = thread.submit(performer(engine), 0, False, NO_DEADLINE)
+    await asyncio.sleep(0.03)
+    waiting = thread.submit(performer(engine), 0, False, NO_DEADLINE)
+    await asyncio.to_thread(thread.stop)
+    assert (await at_work).picture is not None
+    assert waiting.cancelled()
+    assert thread.submit(performer(engine), 0, False, NO_DEADLINE).cancelled()
+    await asyncio.sleep(0)
+    assert threading.active_count() <= threads + 1  # asyncio.to_thread keeps its own worker
