@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import queue
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from worker.rooms.port import SAMPLES_PER_FRAME, RoomError, RoomEvent
 log = structlog.get_logger(__name__)
 
 _BACKLOG = 4
-"""Frames that may wait for the encoder thread."""
+"""Frames that may wait for the encoder's thread; whoever publishes waits for more."""
 
 
 class FileRoom:
@@ -29,7 +28,7 @@ class FileRoom:
 
     Args:
         path: the MP4 to write. It appears, complete, when the room is left; until then and after
-            a failure there is at most a ``.part`` file beside it.
+            a crash there is at most a ``.part`` file beside it, after an error nothing.
         canvas: size of the pictures.
         realtime: pace the publisher by the clock, as a live room would. Otherwise (``live`` is
             False) the room takes frames as fast as they come and its time stands still between.
@@ -70,37 +69,32 @@ class FileRoom:
             audio_bitrate=audio_bitrate,
             faststart=faststart,
         )
-        self._frames: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._writer: Mp4Writer | None = None
+        self._writes: set[asyncio.Future[None]] = set()
+        self._space = asyncio.Semaphore(_BACKLOG)
         self._pacer: Pacer[Frame] | None = None
         self._pump: asyncio.Task[None] | None = None
         self._taken = 0
-        self._written = 0
         self._played_at_close: int | None = None
-        self._closed = False
         self._failure: str | None = None
         self._leaving: asyncio.Task[None] | None = None
 
     @property
     def frames_written(self) -> int:
         """Frames the recording holds so far; 0 after the end means that no file was made."""
-        return self._written
+        return self._writer.frames if self._writer is not None else 0
 
     async def connect(self, on_event: Callable[[RoomEvent, str], None]) -> None:
         """Create the file. Raises ``RoomError`` when it cannot be."""
-        if self._thread is not None or self._closed:
+        if self._thread is not None or self._leaving is not None:
             raise RoomError("a file room records once; make a new one for the next recording")
-        self._loop = asyncio.get_running_loop()
         self._on_event = on_event
-        self._space = asyncio.Semaphore(_BACKLOG)
-        self._ended: asyncio.Future[None] = self._loop.create_future()
-        opened: asyncio.Future[None] = self._loop.create_future()
-        self._thread = threading.Thread(
-            target=self._encode, args=(opened,), name=f"mp4-{self.path.name}", daemon=True
-        )
-        self._thread.start()
+        # A thread of its own: encoding must hold up neither the event loop nor other rooms.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mp4")
+        loop = asyncio.get_running_loop()
         try:
-            await asyncio.shield(opened)
+            self._writer = await loop.run_in_executor(self._thread, self._open_writer)
         except OSError as error:
             self._failure = self._sentence(error)
             raise RoomError(self._failure) from error
@@ -119,13 +113,10 @@ class FileRoom:
         self._check_open()
         if self._pacer is not None:
             await self._pacer.push(frame, SAMPLES_PER_FRAME)
-            self._check_open()
-            return
-        if self._is_recorded(speaking):
-            await self._submit(frame)
         else:
-            await asyncio.sleep(0)
-        self._taken += SAMPLES_PER_FRAME
+            await self._record(frame)
+            self._taken += SAMPLES_PER_FRAME
+        self._check_open()
 
     def clear(self) -> int:
         """See ``worker.rooms.port.Room.clear``. A file that is not paced holds nothing back."""
@@ -133,7 +124,7 @@ class FileRoom:
 
     @property
     def played(self) -> int:
-        """See ``worker.rooms.port.Room.played``. Unless paced: what the recording has taken in."""
+        """See ``worker.rooms.port.Room.played``. Unless paced: what the recording was given."""
         if self._played_at_close is not None:
             return self._played_at_close
         return self._pacer.played if self._pacer is not None else self._taken
@@ -150,21 +141,44 @@ class FileRoom:
 
     async def _leave(self) -> None:
         self._played_at_close = self.played
-        self._closed = True
-        if self._thread is None:
-            return
-        failed_before = self._failure is not None
         if self._pacer is not None:
             self._pacer.close()
         if self._pump is not None:
-            await asyncio.wait({self._pump})
-        self._frames.put(None)
-        await self._ended
-        self._thread.join()
-        if self._failure is not None and not failed_before:
-            raise RoomError(self._failure)
-        if self._failure is None and not self._written:
-            log.warning("recording_empty", path=str(self.path))
+            await self._pump
+        while self._writes:
+            await asyncio.wait(self._writes)
+        if self._thread is None:
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            if self._writer is not None and self._failure is None:
+                whole = await loop.run_in_executor(self._thread, self._writer.close)
+                if not whole:
+                    log.warning("recording_empty", path=str(self.path))
+        except Exception as error:
+            self._failure = self._sentence(error)
+            raise RoomError(self._failure) from error
+        finally:
+            self._thread.shutdown()
+
+    async def _run_pump(self, pacer: Pacer[Frame]) -> None:
+        try:
+            while True:
+                await self._record((await pacer.pop()).item)
+        except RoomError:
+            return
+
+    async def _record(self, frame: Frame) -> None:
+        if not self._is_recorded(frame.speaking):
+            await asyncio.sleep(0)
+            return
+        await self._space.acquire()
+        if self._failure is not None or self._thread is None:
+            self._space.release()
+            return
+        write = asyncio.get_running_loop().run_in_executor(self._thread, self._write, frame)
+        self._writes.add(write)
+        write.add_done_callback(self._note_written)
 
     def _is_recorded(self, speaking: bool) -> bool:
         if not self.cue:
@@ -172,88 +186,39 @@ class FileRoom:
         if speaking:
             self._tail_left = self._tail
             return True
-        if self._tail_left > 0:
-            self._tail_left -= 1
-            return True
-        return False
+        self._tail_left -= 1
+        return self._tail_left >= 0
 
-    async def _run_pump(self, pacer: Pacer[Frame]) -> None:
-        try:
-            while True:
-                frame = (await pacer.pop()).item
-                if self._is_recorded(frame.speaking):
-                    await self._submit(frame)
-        except RoomError:
+    def _write(self, frame: Frame) -> None:
+        """On the encoder's thread."""
+        if self._writer is not None and self._failure is None:
+            try:
+                self._writer.write(frame.picture, frame.audio)
+            except Exception as error:
+                self._failure = self._sentence(error)
+                self._writer.discard()
+                raise
+
+    def _note_written(self, write: asyncio.Future[None]) -> None:
+        self._writes.discard(write)
+        self._space.release()
+        error = write.exception()
+        if error is None:
             return
-
-    async def _submit(self, frame: Frame) -> None:
-        await self._space.acquire()
-        self._check_failure()
-        self._frames.put(frame)
+        log.error("recording_failed", path=str(self.path), error=str(error))
+        if self._pacer is not None:
+            self._pacer.close()
+        if self._leaving is None:
+            self._on_event("closed", self._failure or str(error))
 
     def _check_open(self) -> None:
-        self._check_failure()
-        if self._closed:
-            raise RoomError("the room is closed; nothing can be published to it any more")
-        if self._thread is None:
-            raise RoomError("the room is not connected; call connect() first")
-
-    def _check_failure(self) -> None:
         if self._failure is not None:
             raise RoomError(self._failure)
-
-    def _fail(self, error: Exception) -> None:
-        self._failure = self._sentence(error)
-        log.error("recording_failed", path=str(self.path), error=str(error))
-        if not self._closed:
-            if self._pacer is not None:
-                self._pacer.close()
-            self._on_event("closed", self._failure)
+        if self._leaving is not None:
+            raise RoomError("the room is closed; nothing can be published to it any more")
+        if self._writer is None:
+            raise RoomError("the room is not connected; call connect() first")
 
     def _sentence(self, error: Exception) -> str:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return f"cannot record into {self.path}: {reason}; choose a folder that can be written to"
-
-    # Everything below runs on the encoder's thread.
-
-    def _encode(self, opened: asyncio.Future[None]) -> None:
-        try:
-            writer = self._open_writer()
-        except Exception as error:
-            self._tell(_set_exception, opened, error)
-            self._tell(_set_result, self._ended)
-            return
-        self._tell(_set_result, opened)
-        failed = False
-        while (frame := self._frames.get()) is not None:
-            if not failed:
-                try:
-                    writer.write(frame.picture, frame.audio)
-                    self._written = writer.frames
-                except Exception as error:
-                    failed = True
-                    writer.discard()
-                    self._tell(self._fail, error)
-            self._tell(self._space.release)
-        if not failed:
-            try:
-                writer.close()
-            except Exception as error:
-                self._tell(self._fail, error)
-        self._tell(_set_result, self._ended)
-
-    def _tell(self, call: Callable[..., object], *args: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(call, *args)
-        except RuntimeError:
-            log.warning("recording_abandoned", path=str(self.path))
-
-
-def _set_result(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _set_exception(future: asyncio.Future[None], error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)

@@ -139,10 +139,11 @@ class Pacer(Generic[T]):
             await self._space()
 
     async def pop(self) -> Block[T]:
-        """The next block, once its first sample leaves. Raises ``RoomError`` once closed."""
+        """The next block, once its first sample leaves. Raises ``RoomError`` when closed and every
+        block that had begun by then has been handed out."""
         while True:
-            self._check_open()
             if not self._unpopped:
+                self._check_open()
                 await self._changed(None)
             elif (due_ns := self._unpopped[0].start_ns) > self._clock.now_ns():
                 await self._changed(due_ns)
@@ -161,7 +162,7 @@ class Pacer(Generic[T]):
         return dropped
 
     def close(self) -> None:
-        """Everybody who waits, and everybody who comes, gets ``RoomError``."""
+        """Throw away what has not begun; from now on ``push`` raises ``RoomError``."""
         self.clear()
         self._closed = True
         self._notify()
