@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import structlog
 import uvicorn
 
 from worker.http import create_app
+from worker.rooms.whep_routes import whep_router
 from worker.service import Worker
 from worker.settings import WorkerSettings
 from worker.websocket import SpeechServer
@@ -45,15 +47,19 @@ async def speech_server(worker: Worker, settings: WorkerSettings) -> AsyncIterat
 class _HttpServer(uvicorn.Server):
     """uvicorn without its own signal handlers: the worker drains before anything closes."""
 
-    def install_signal_handlers(self) -> None:
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
         """Leave the signals to ``serve``."""
+        yield
 
 
 @asynccontextmanager
 async def http_server(worker: Worker, settings: WorkerSettings) -> AsyncIterator[int]:
     """The HTTP service, listening while the context lasts; yields its port."""
+    app = create_app(settings, worker, worker.metrics)
+    app.include_router(whep_router(worker.whep_room))
     config = uvicorn.Config(
-        create_app(settings, worker),
+        app,
         host=settings.host,
         port=settings.http_port,
         log_config=None,
@@ -62,28 +68,25 @@ async def http_server(worker: Worker, settings: WorkerSettings) -> AsyncIterator
         timeout_graceful_shutdown=3,
     )
     server = _HttpServer(config)
-    # `_serve` without the context manager that captures signals.
-    socket = _bind(settings)
-    task = asyncio.create_task(server._serve([socket]), name="http server")
+    listener = _bind(settings)
+    task = asyncio.create_task(server.serve([listener]), name="http server")
     try:
         while not server.started:
             if task.done():
                 task.result()
                 raise PortError(f"the HTTP service on port {settings.http_port} did not start")
             await asyncio.sleep(0.01)
-        port = int(socket.getsockname()[1])
+        port = int(listener.getsockname()[1])
         if settings.public_url is None:
             worker.http_url = f"http://{settings.host}:{port}"
         yield port
     finally:
         server.should_exit = True
         await asyncio.gather(task, return_exceptions=True)
-        socket.close()
+        listener.close()
 
 
-def _bind(settings: WorkerSettings):  # type: ignore[no-untyped-def]
-    import socket
-
+def _bind(settings: WorkerSettings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -54,7 +54,7 @@ class TalkReport:
 
 async def talk(
     *,
-    portrait: Path,
+    photo: bytes,
     speech: Path,
     out: Path,
     settings: WorkerSettings,
@@ -64,7 +64,7 @@ async def talk(
     fast: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> TalkReport:
-    """Render ``speech`` spoken by ``portrait`` into the MP4 ``out``.
+    """Render ``speech`` spoken by the face in ``photo`` (an image file) into the MP4 ``out``.
 
     ``fast`` drops real-time pacing; the frames are the same. ``progress(frames, total)`` is called
     as the recording grows.
@@ -76,7 +76,6 @@ async def talk(
     laps = _Laps(report)
     pcm, rate = read_speech(speech)
     report.speech_s = len(pcm) / rate
-    photo = portrait.read_bytes()
     laps.lap("read files")
     worker = Worker(settings, load_engine)
     try:

@@ -1,0 +1,67 @@
+"""Engines by name: how a worker gets a warm one, and how many sessions it holds."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.engine import FPS, Canvas, Engine
+
+if TYPE_CHECKING:
+    from worker.settings import WorkerSettings
+
+MEASURE_S = 1.0
+"""How long capacity is measured."""
+
+HEADROOM = 0.5
+"""Share of the measured speed that is promised: the rest encodes, moves and waits."""
+
+
+def engine_loader(settings: WorkerSettings) -> Callable[[], Engine]:
+    """A function that loads the engine ``settings`` name. It is slow; run it in a thread."""
+
+    def load() -> Engine:
+        import torch
+
+        from models.warp.engine import WarpEngine
+
+        device = settings.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device == "cpu":
+            torch.set_num_threads(settings.render_threads or os.cpu_count() or 1)
+        return WarpEngine(device=device, liveliness=settings.liveliness)
+
+    return load
+
+
+def frames_per_second(
+    engine: Engine, portrait: np.ndarray, canvas: Canvas, *, batch: int = 4, seconds: float
+) -> float:
+    """Frames per second that ``engine`` acts and renders, in batches of ``batch`` sessions that
+    speak, measured for ``seconds`` after a warm-up."""
+    identity = engine.prepare(portrait, canvas)
+    actors = [engine.actor(identity, seed) for seed in range(batch)]
+    rng = np.random.default_rng(0)
+
+    def frame() -> None:
+        for actor in actors:
+            actor.hear(rng.integers(-3000, 3000, 640).astype(np.int16))
+        engine.render([actor.act(1, True)[0] for actor in actors])
+
+    for _ in range(3):
+        frame()
+    frames, begun = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - begun) < seconds:
+        frame()
+        frames += batch
+    return frames / elapsed
+
+
+def sessions_held(rate: float) -> int:
+    """How many live sessions a measured frame rate holds, at least one."""
+    return max(1, int(rate * HEADROOM / FPS))
