@@ -1,0 +1,271 @@
+"""The warp engine's actor: one session's speech and idling become poses."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.engine import FPS
+from models.warp.idle import Idle, smooth_noise
+from models.warp.motion import CHANNELS, INDEX, WarpPose, rest
+from models.warp.speech_to_motion import COLUMN, ROWS_PER_FRAME, MotionStream, SpeechToMotion
+
+if TYPE_CHECKING:
+    from models.warp.identity import WarpIdentity
+
+APERTURE_GAIN = 0.36
+"""Lip gap of an open "ah" over the distance of the pupils."""
+
+# A network trained on squared error is timid: it says less than it means. These stretch its words
+# back: (what it says when the lips rest, factor).
+_APERTURE_STRETCH = (0.12, 1.35)
+_JAW_STRETCH = (0.10, 1.3)
+_WIDTH_STRETCH = (0.0, 1.3)
+_FIRES = (0.40, 0.70)
+"""Probability at which a closure begins to show, and from which on it is complete."""
+_TONGUE_SHOWS = (0.30, 0.90)
+
+_SPEAKS = 0.35
+"""Probability of speech below which it counts as silence."""
+_PAUSE_S = 0.4
+"""Silence inside speech after which the lips close for good."""
+_CLOSING, _OPENING = 0.25, 0.5
+"""Change per frame of how far the mouth takes part: lips part again faster than they close."""
+
+_EASE_IN = (0.55, 0.2)
+_EASE_OUT = (0.85, 0.6, 0.35, 0.12)
+"""What is left, frame by frame, of the difference between the mouth last shown and the one newly
+wanted: into speech in 80 ms, out of it in 200 ms. Nothing jumps, whatever follows what."""
+
+_NOT_NEGATIVE = [INDEX[n] for n in ("aperture", "jaw", "closure", "labiodental", "tongue")]
+
+_HISTORY = 250
+"""Frames an interrupt can go back: 10 s, more than any queue between actor and viewer holds."""
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """Everything the next frame depends on, so that an interrupt can go back to it."""
+
+    frame: int
+    """Frames acted so far: the idle motion's clock."""
+    mouth: np.ndarray
+    """Motion of the mouth last shown, without the idle motion."""
+    difference: np.ndarray
+    """Mouth shown minus mouth wanted when ``source`` last changed; fades by ``fading``."""
+    fading: tuple[float, ...] = ()
+    source: int = 0
+    """The stretch of speech acted, counted from 1; 0 is none, idling."""
+    silent_s: float = 0.0
+    part: float = 1.0
+    """How far the mouth takes part in what the network says: 0 in long silences."""
+    activity: float = 0.0
+    loud: float = 0.0
+    loud_on_average: float = 0.0
+    nod: float = 0.0
+    nod_speed: float = 0.0
+
+
+def _ramp(x: float, limits: tuple[float, float]) -> float:
+    return float(np.clip((x - limits[0]) / (limits[1] - limits[0]), 0.0, 1.0))
+
+
+def _stretch(x: float, by: tuple[float, float]) -> float:
+    return (x - by[0]) * by[1]
+
+
+def mouth(rows: np.ndarray, aperture_gain: float, part: float = 1.0) -> np.ndarray:
+    """Motion of the mouth in one frame.
+
+    Args:
+        rows: float32, (ROWS_PER_FRAME, len(ROW)), as from ``MotionStream.take``.
+        aperture_gain: lip gap of aperture 1 over the distance of the pupils.
+        part: how far the mouth takes part, 0 (lips rest) to 1.
+
+    Returns:
+        float32, (len(CHANNELS),), zero but for the mouth. Shapes are averaged over the frame;
+        a closure, often shorter than a frame, shows if it falls anywhere into it.
+    """
+    mean, most = rows.mean(axis=0), rows.max(axis=0)
+    closure = _ramp(most[COLUMN["closure"]], _FIRES)
+    labiodental = _ramp(most[COLUMN["labiodental"]], _FIRES) * (1.0 - closure)
+    aperture = max(0.0, _stretch(mean[COLUMN["aperture"]], _APERTURE_STRETCH))
+    motion = rest()
+    motion[INDEX["aperture"]] = (
+        aperture_gain * min(1.1, aperture) * (1.0 - closure) * (1.0 - 0.6 * labiodental)
+    )
+    motion[INDEX["width"]] = np.clip(_stretch(mean[COLUMN["width"]], _WIDTH_STRETCH), -1.0, 1.0)
+    motion[INDEX["jaw"]] = np.clip(_stretch(mean[COLUMN["jaw"]], _JAW_STRETCH), 0.0, 1.0)
+    motion[INDEX["jaw"]] *= 1.0 - 0.5 * closure
+    motion[INDEX["closure"]] = closure
+    motion[INDEX["labiodental"]] = labiodental
+    motion[INDEX["tongue"]] = _ramp(most[COLUMN["tongue"]], _TONGUE_SHOWS)
+    return motion * np.float32(part)
+
+
+class WarpActor:
+    """Performs one session with the warp engine; implements ``models.engine.Actor``.
+
+    Args:
+        identity: whose face.
+        network: shared by all actors of an engine.
+        seed: the same seed and speech perform the same motion.
+        liveliness: 0 (the head and eyes are still) to 1.5 (restless).
+        aperture_gain: lip gap of an open "ah" over the distance of the pupils.
+    """
+
+    def __init__(
+        self,
+        identity: WarpIdentity,
+        network: SpeechToMotion,
+        seed: int = 0,
+        liveliness: float = 1.0,
+        aperture_gain: float = APERTURE_GAIN,
+    ) -> None:
+        self._identity = identity
+        self._network = network
+        self._seed = seed
+        self._liveliness = liveliness
+        self._aperture_gain = aperture_gain
+        self._idle = Idle(seed, liveliness)
+        self._segments: deque[MotionStream] = deque()
+        self._first = 1  # number of the first of them
+        self._now = _Moment(0, rest(), rest())
+        self._past: deque[_Moment] = deque(maxlen=_HISTORY)
+
+    @property
+    def heard(self) -> int:
+        """Frames of speech heard and not yet acted (a begun frame counts once it is whole)."""
+        return sum(segment.heard // ROWS_PER_FRAME for segment in self._segments)
+
+    @property
+    def ready(self) -> int:
+        """Of those, the frames whose lookahead (100 ms) has been heard, too."""
+        return sum(segment.ready // ROWS_PER_FRAME for segment in self._segments)
+
+    def hear(self, pcm: np.ndarray) -> None:
+        """Take in speech: int16, mono, 16 kHz, shape (samples,). The first speech after
+        ``finish`` begins a new stretch, on a frame of its own.
+
+        Raises:
+            ValueError: ``pcm`` is of another type or shape.
+        """
+        if not self._segments or self._segments[-1].finished:
+            self._segments.append(MotionStream(self._network))
+        self._segments[-1].hear(pcm)
+
+    def finish(self) -> None:
+        """The stretch of speech ends here: pad it to a whole frame, what follows is silence."""
+        if self._segments:
+            self._segments[-1].finish()
+
+    def cut(self, unseen: int = 0) -> None:
+        """Interrupt: forget speech that was not acted and ease to rest within 200 ms.
+
+        Args:
+            unseen: frames already acted that no viewer saw; motion continues from before them
+                (at most 250 frames back).
+
+        Raises:
+            ValueError: ``unseen`` is negative.
+        """
+        if unseen < 0:
+            raise ValueError(f"unseen must be 0 or more frames, not {unseen}")
+        self._first += len(self._segments)
+        self._segments.clear()
+        for _ in range(min(unseen, len(self._past))):
+            self._now = self._past.pop()
+
+    def act(self, n: int, speaking: bool) -> list[WarpPose]:
+        """Poses of the next ``n`` frames.
+
+        Args:
+            n: how many frames.
+            speaking: each frame consumes one heard frame of speech; otherwise the face idles and
+                speech waits.
+
+        Raises:
+            ValueError: ``n`` is negative, or with ``speaking`` more than ``heard``.
+        """
+        if n < 0 or (speaking and n > self.heard):
+            raise ValueError(f"cannot act {n} frames of speech: {self.heard} were heard")
+        poses: list[WarpPose] = []
+        while speaking and len(poses) < n:
+            segment = self._segments[0]
+            frames = min(n - len(poses), segment.heard // ROWS_PER_FRAME)
+            rows = segment.take(frames * ROWS_PER_FRAME)
+            for frame in rows.reshape(frames, ROWS_PER_FRAME, -1):
+                poses.append(self._advance(frame))
+            if segment.finished and segment.heard == 0:
+                self._segments.popleft()
+                self._first += 1
+        while len(poses) < n:
+            poses.append(self._advance(None))
+        return poses
+
+    def _advance(self, rows: np.ndarray | None) -> WarpPose:
+        """Act one frame, of speech (``rows``) or idling."""
+        before = self._now
+        now = self._listen(before, rows)
+        wanted = rest() if rows is None else mouth(rows, self._aperture_gain, now.part)
+        if now.source != before.source:
+            fading = _EASE_IN if now.source else _EASE_OUT
+            now = replace(now, difference=before.mouth - wanted, fading=fading)
+        if now.fading:
+            wanted = wanted + now.difference * np.float32(now.fading[0])
+            wanted[_NOT_NEGATIVE] = wanted[_NOT_NEGATIVE].clip(min=0.0)
+        self._past.append(before)
+        self._now = replace(now, mouth=wanted, fading=now.fading[1:])
+        motion = self._idle.motion(now.frame) + self._accent(now) + wanted
+        return WarpPose(self._identity, motion)
+
+    def _listen(self, before: _Moment, rows: np.ndarray | None) -> _Moment:
+        """Move on by one frame what changes slowly: pauses, activity, emphasis."""
+        dt = 1.0 / FPS
+        speech = loud = 0.0
+        silent_s, part = before.silent_s, 1.0
+        if rows is not None:
+            speech = float(rows[:, COLUMN["speech"]].max())
+            loud = float(rows[:, COLUMN["loudness"]].max())
+            fresh = before.source != self._first
+            silent_s = 0.0 if speech > _SPEAKS else (0.0 if fresh else before.silent_s) + dt
+            step = _OPENING if silent_s < _PAUSE_S else -_CLOSING
+            part = 1.0 if fresh else float(np.clip(before.part + step, 0.0, 1.0))
+
+        # A nod follows emphasis (louder than this voice's average) like a damped spring.
+        quick, slow = dt / 0.08, dt / 1.5
+        louder = before.loud + min(1.0, quick) * (loud - before.loud)
+        average = before.loud_on_average + slow * speech * (loud - before.loud_on_average)
+        emphasis = min(1.0, max(0.0, louder - average) * 5.0) * before.activity
+        stiffness = 2.0 * np.pi * 1.6
+        speed = before.nod_speed + dt * (
+            stiffness**2 * (emphasis - before.nod) - 2.0 * stiffness * before.nod_speed
+        )
+        return replace(
+            before,
+            frame=before.frame + 1,
+            source=0 if rows is None else self._first,
+            silent_s=silent_s,
+            part=part,
+            activity=before.activity + dt / 0.5 * (speech - before.activity),
+            loud=louder,
+            loud_on_average=average,
+            nod=before.nod + dt * speed,
+            nod_speed=speed,
+        )
+
+    def _accent(self, now: _Moment) -> np.ndarray:
+        """What speaking adds to the head and brows: it moves more, and nods on emphasis."""
+        t = now.frame / FPS
+        accent = np.zeros(len(CHANNELS), dtype=np.float32)
+        drift = self._liveliness * now.activity
+        accent[INDEX["yaw"]] = drift * 1.8 * smooth_noise(self._seed, 201, t / 0.9)
+        accent[INDEX["roll"]] = drift * 1.0 * smooth_noise(self._seed, 202, t / 1.1)
+        accent[INDEX["pitch"]] = drift * 1.0 * smooth_noise(self._seed, 203, t / 0.7)
+        accent[INDEX["pitch"]] += self._liveliness * 1.6 * now.nod
+        accent[INDEX["brow"]] = self._liveliness * 0.30 * now.nod
+        accent[INDEX["sway_y"]] = self._liveliness * 0.008 * now.nod
+        return accent

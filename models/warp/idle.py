@@ -1,0 +1,144 @@
+"""Alive when idle: blinks, glances, a head that never quite rests, breath.
+
+Everything is a function of the seed and the frame number, so a session can be repeated, and wound
+back, exactly. Nothing is periodic: randomness comes from hashed positions on the time line, not
+from a loop.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from models.engine import FPS
+from models.warp.motion import INDEX, rest
+
+_BLINK_EVERY_S = 4.2
+"""One blink falls into each stretch of this length, 14 a minute; with double blinks 16. People
+looking at somebody blink 10 to 20 times a minute."""
+_DOUBLE_BLINKS = 0.12
+_SHUT_S, _STAY_S, _OPEN_S = 0.11, 0.045, (0.16, 0.24)
+_GLANCE_EVERY_S = 1.7
+_SACCADE_S = 0.05
+
+_Drift = tuple[tuple[float, float], ...]
+_DRIFTS: dict[str, _Drift] = {
+    "yaw": ((1.5, 2.9), (0.5, 1.2)),
+    "pitch": ((1.0, 3.3), (0.4, 1.4)),
+    "roll": ((0.9, 3.7), (0.3, 1.6)),
+    "sway_x": ((0.020, 4.1), (0.006, 1.7)),
+    "sway_y": ((0.012, 4.7), (0.004, 1.9)),
+    "brow": ((0.10, 3.1),),
+    "smile": ((0.08, 5.3),),
+    "width": ((0.04, 2.3),),
+}
+"""Of each drifting channel: the largest amplitude and the time scale in seconds, for two speeds."""
+
+
+def hashed(seed: int, stream: int, index: int) -> float:
+    """A random number in [0, 1) that depends on its three arguments alone (splitmix64)."""
+    mask = (1 << 64) - 1
+    x = (
+        seed * 0x9E3779B97F4A7C15 + stream * 0xD1B54A32D192ED03 + index * 0x8CB92BA72F3D8DD7
+    ) & mask
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        x = ((x ^ (x >> shift)) * factor) & mask
+    return x / 2.0**64
+
+
+def smooth_noise(seed: int, stream: int, t: float) -> float:
+    """Smooth random curve within (-1, 1): a uniform cubic B-spline over hashed knots at each whole
+    ``t``, pushed outwards by tanh, as a spline stays close to its middle."""
+    i = math.floor(t)
+    u = t - i
+    knots = [2.0 * hashed(seed, stream, i + k) - 1.0 for k in (-1, 0, 1, 2)]
+    weights = (
+        (1 - u) ** 3,
+        3 * u**3 - 6 * u**2 + 4,
+        -3 * u**3 + 3 * u**2 + 3 * u + 1,
+        u**3,
+    )
+    return math.tanh(1.6 * sum(w * k for w, k in zip(weights, knots, strict=True)) / 6.0)
+
+
+def smoothstep(x: float) -> float:
+    """0 below 0, 1 above 1, smooth between: 3x² - 2x³."""
+    x = min(1.0, max(0.0, x))
+    return x * x * (3.0 - 2.0 * x)
+
+
+class Idle:
+    """The idle motion of one session.
+
+    Args:
+        seed: the same seed moves the same way.
+        liveliness: 0 is a still picture, 1 natural, 1.5 restless. It scales the movements; blinks
+            are whole at any liveliness but 0.
+    """
+
+    def __init__(self, seed: int = 0, liveliness: float = 1.0) -> None:
+        if not 0.0 <= liveliness <= 1.5:
+            raise ValueError(f"liveliness must lie between 0 (still) and 1.5, not {liveliness}")
+        self._seed = seed
+        self._liveliness = liveliness
+
+    def motion(self, frame: int) -> np.ndarray:
+        """Motion at frame ``frame`` of the session: float32, shape (len(CHANNELS),)."""
+        motion = rest()
+        if self._liveliness == 0.0:
+            return motion
+        t = frame / FPS
+        for stream, (channel, drift) in enumerate(_DRIFTS.items()):
+            for speed, (amplitude, scale_s) in enumerate(drift):
+                noise = smooth_noise(self._seed, 10 * stream + speed, t / scale_s)
+                motion[INDEX[channel]] += self._liveliness * amplitude * noise
+        motion[INDEX["gaze_x"]], motion[INDEX["gaze_y"]] = self._gaze(t)
+        motion[INDEX["blink_left"]] = motion[INDEX["blink_right"]] = self._blink(t)
+        breath = self._breath(t)
+        motion[INDEX["breath"]] = min(1.0, self._liveliness) * breath
+        motion[INDEX["sway_y"]] -= 0.004 * self._liveliness * breath
+        return motion
+
+    def _blink(self, t: float) -> float:
+        """How far the lids are shut, 0 to 1, at ``t`` seconds."""
+        slot = math.floor(t / _BLINK_EVERY_S)
+        shut = 0.0
+        for k in (slot - 1, slot):
+            onset = (k + 0.8 * hashed(self._seed, 101, k)) * _BLINK_EVERY_S
+            onsets = [onset]
+            if hashed(self._seed, 102, k) < _DOUBLE_BLINKS:
+                onsets.append(onset + 0.42)
+            slow = hashed(self._seed, 103, k)
+            opening_s = _OPEN_S[0] + slow * (_OPEN_S[1] - _OPEN_S[0])
+            for start in onsets:
+                since = t - start
+                if since < _SHUT_S + _STAY_S:
+                    shut = max(shut, smoothstep(since / _SHUT_S))
+                else:
+                    shut = max(shut, 1.0 - smoothstep((since - _SHUT_S - _STAY_S) / opening_s))
+        return shut
+
+    def _glance(self, slot: int) -> tuple[float, float]:
+        """Where the eyes look in one stretch of time, in degrees: mostly at the viewer."""
+        x, y, which = (hashed(self._seed, stream, slot) for stream in (111, 112, 113))
+        reach = (4.0, 2.0) if which > 0.68 else (0.8, 0.5)
+        return (
+            self._liveliness * reach[0] * (2 * x - 1),
+            self._liveliness * reach[1] * (2 * y - 1),
+        )
+
+    def _gaze(self, t: float) -> tuple[float, float]:
+        slot = math.floor(t / _GLANCE_EVERY_S)
+        onset = (slot + 0.7 * hashed(self._seed, 114, slot)) * _GLANCE_EVERY_S
+        moved = smoothstep((t - onset) / _SACCADE_S)
+        (x0, y0), (x1, y1) = self._glance(slot - 1), self._glance(slot)
+        return x0 + moved * (x1 - x0), y0 + moved * (y1 - y0)
+
+    def _breath(self, t: float) -> float:
+        """0 breathed out to 1 in: about 15 breaths a minute, in quicker than out."""
+        phase = t / 4.0 + 0.25 * smooth_noise(self._seed, 121, t / 6.0)
+        phase += hashed(self._seed, 122, 0)
+        phase -= math.floor(phase)
+        inhale = 0.4
+        return smoothstep(phase / inhale) * (1.0 - smoothstep((phase - inhale) / (1.0 - inhale)))

@@ -1,0 +1,66 @@
+"""Trains the warp engine's speech-to-motion network from nothing, on speech made here.
+
+    python scripts/train_speech_to_motion.py             # the weights in the repository
+    python scripts/train_speech_to_motion.py --quick     # a rough network in two minutes
+
+Speech synthesisers from Debian say sentences from Debian's word lists; their phone timings give
+the lips' targets. No recording of a person goes in. The speech is kept under build/ for the next
+run. The same seed, packages and machine give the same weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from speech_to_motion import corpus, synthesis, training
+
+from models.warp.speech_to_motion import WEIGHTS
+
+CACHE = Path(__file__).parents[1] / "build" / "speech_to_motion"
+
+
+def main() -> int:
+    """Synthesise, train, validate, save. Exit code 0, or 2 if something is not installed."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=2400, help="training steps of 96 s of speech")
+    parser.add_argument("--sentences", type=int, default=4000, help="sentences to synthesise")
+    parser.add_argument("--quick", action="store_true", help="300 sentences, 150 steps")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.steps, arguments.sentences = 150, 300
+
+    if absent := synthesis.missing():
+        print(
+            f"not installed: {', '.join(absent)}\nremedy: apt-get install {synthesis.PACKAGES}",
+            file=sys.stderr,
+        )
+        return 2
+    torch.set_num_threads(arguments.threads)
+    began = time.monotonic()
+    heard = corpus.load(arguments.sentences, arguments.seed, CACHE)
+    held_out = corpus.load(120, arguments.seed + 1000, CACHE)
+    print(f"{len(heard.phone) * 0.02 / 3600:.2f} hours of speech with pauses")
+
+    network = training.train(heard, arguments.steps, arguments.seed)
+    figures = training.validate(network, held_out, arguments.seed)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+    save_file(weights, arguments.out)
+    digest = hashlib.sha256(arguments.out.read_bytes()).hexdigest()
+    print(json.dumps({k: round(v, 3) for k, v in figures.items()}, indent=2))
+    print(f"{arguments.out}: sha256 {digest}, {time.monotonic() - began:.0f} s in all")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,302 @@
+import wave
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.engine import Canvas
+from models.warp.actor import WarpActor
+from models.warp.idle import Idle
+from models.warp.motion import CHANNELS, INDEX
+from models.warp.speech_to_motion import SpeechToMotion
+
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "speech" / "papa_mama_baba.wav"
+FRAME = 640
+MOUTH = [INDEX[name] for name in ("aperture", "width", "jaw", "closure", "labiodental", "tongue")]
+HEAD = [INDEX[name] for name in ("yaw", "pitch", "roll")]
+
+LARGEST_STEP = {
+    "aperture": 0.20,  # of the pupils' distance; an open "ah" is 0.36
+    "width": 0.8,
+    "jaw": 0.6,
+    "yaw": 1.0,
+    "pitch": 1.0,
+    "roll": 1.0,
+    "brow": 0.2,
+    "sway_x": 0.02,
+    "sway_y": 0.02,
+    "breath": 0.15,
+}
+"""The most a channel may change from one frame to the next, whatever happens."""
+
+
+@pytest.fixture(scope="module")
+def network() -> SpeechToMotion:
+    return SpeechToMotion.load()
+
+
+@pytest.fixture(scope="module")
+def speech() -> np.ndarray:
+    with wave.open(str(FIXTURE)) as file:
+        return np.frombuffer(file.readframes(file.getnframes()), np.int16)
+
+
+def actor(network: SpeechToMotion, **settings: Any) -> WarpActor:
+    identity: Any = SimpleNamespace(canvas=Canvas(64, 64))
+    return WarpActor(identity, network, **settings)
+
+
+def act(performer: WarpActor, n: int, speaking: bool) -> np.ndarray:
+    poses = performer.act(n, speaking)
+    assert len(poses) == n
+    return np.array([pose.motion for pose in poses]).reshape(n, len(CHANNELS))
+
+
+def speak(performer: WarpActor, pcm: np.ndarray) -> np.ndarray:
+    performer.hear(pcm)
+    performer.finish()
+    return act(performer, performer.heard, speaking=True)
+
+
+def assert_smooth(motion: np.ndarray) -> None:
+    for channel, limit in LARGEST_STEP.items():
+        steps = np.abs(np.diff(motion[:, INDEX[channel]]))
+        assert steps.max() <= limit, f"{channel} jumps by {steps.max():.3f} at {steps.argmax()}"
+
+
+def test_counts_whole_frames_heard_and_ready(network):
+    performer = actor(network)
+    assert (performer.heard, performer.ready) == (0, 0)
+    performer.hear(np.zeros(10 * FRAME - 1, np.int16))
+    assert performer.heard == 9
+    assert performer.ready == 7, "three frames wait for their 100 ms of lookahead"
+    performer.finish()
+    assert (performer.heard, performer.ready) == (10, 10)
+    performer.hear(np.zeros(FRAME, np.int16))
+    assert (performer.heard, performer.ready) == (11, 10)
+
+
+def test_refuses_to_act_what_was_not_heard(network):
+    performer = actor(network)
+    performer.hear(np.zeros(3 * FRAME, np.int16))
+    with pytest.raises(ValueError, match="cannot act 4 frames of speech: 3 were heard"):
+        performer.act(4, speaking=True)
+    assert performer.heard == 3
+
+
+def test_the_same_frames_however_the_speech_came_in(network, speech):
+    whole = speak(actor(network), speech)
+    performer, pieces = actor(network), []
+    for i in range(0, len(speech), 1000):
+        performer.hear(speech[i : i + 1000])
+        pieces.append(act(performer, performer.ready, speaking=True))
+    performer.finish()
+    pieces.append(act(performer, performer.heard, speaking=True))
+    np.testing.assert_allclose(np.concatenate(pieces), whole, atol=5e-3)
+
+
+def test_every_heard_frame_can_be_acted_at_once(network, speech):
+    performer, live = actor(network), []
+    for i in range(0, len(speech) - FRAME + 1, FRAME):
+        performer.hear(speech[i : i + FRAME])
+        assert performer.heard == 1
+        live.append(act(performer, 1, speaking=True))
+    early = np.concatenate(live)
+    best = speak(actor(network), speech)[: len(early)]
+    a, b = early[:, INDEX["aperture"]], best[:, INDEX["aperture"]]
+    assert np.corrcoef(a, b)[0, 1] > 0.5
+    assert_smooth(early)
+
+
+def test_lips_close_on_p_b_m_and_open_on_vowels(network, speech):
+    motion = speak(actor(network), speech)
+    closure, aperture = motion[:, INDEX["closure"]], motion[:, INDEX["aperture"]]
+    #          papa          mama         baba: the frames in which the closures fall
+    for at in (0.575, 0.883, 1.26, 1.545, 1.886, 2.20):
+        around = slice(int(at * 25) - 1, int(at * 25) + 2)
+        assert closure[around].max() == pytest.approx(1.0)
+        assert aperture[around][closure[around].argmax()] < 0.01
+    for at in (0.73, 1.41, 2.03):
+        assert aperture[int(at * 25)] > 0.1
+
+
+def test_silence_keeps_the_mouth_shut(network):
+    motion = speak(actor(network), np.zeros(25 * FRAME * 2, np.int16))
+    assert motion[:, INDEX["aperture"]].max() < 0.08
+    after_a_while = motion[15:]
+    assert after_a_while[:, INDEX["aperture"]].max() < 1e-6
+    assert np.abs(after_a_while[:, INDEX["closure"]]).max() < 1e-6
+
+
+def test_a_long_pause_inside_speech_closes_the_lips_and_speech_opens_them(network, speech):
+    pause = np.zeros(20 * FRAME, np.int16)
+    spoken = speech[: len(speech) // FRAME * FRAME]
+    motion = speak(actor(network), np.concatenate([spoken, pause, spoken]))
+    frames = len(spoken) // FRAME
+    assert motion[frames + 10 : frames + 20, INDEX["aperture"]].max() < 1e-6
+    again = motion[frames + 20 :, INDEX["aperture"]]
+    assert again[15:60].max() > 0.15
+    assert_smooth(motion)
+
+
+def test_rests_within_200_ms_after_speech(network, speech):
+    performer = actor(network)
+    vowel = speech[: int(0.75 * 16_000)]
+    spoken = speak(performer, vowel)
+    assert spoken[-1, INDEX["aperture"]] > 0.05, "the speech ends with an open mouth"
+    after = act(performer, 10, speaking=False)
+    assert np.abs(after[4:][:, [c for c in MOUTH if c != INDEX["width"]]]).max() < 1e-6
+    assert_smooth(np.concatenate([spoken, after]))
+
+
+def test_nothing_jumps_between_idling_and_speaking(network, speech):
+    performer = actor(network, liveliness=1.5, seed=3)
+    motion = [act(performer, 30, speaking=False)]
+    for start in range(0, 60_000, 9_000):  # stretches that begin and end anywhere, even mid-vowel
+        performer.hear(speech[start : start + 9_000])
+        performer.finish()
+        motion.append(act(performer, performer.heard, speaking=True))
+        motion.append(act(performer, start // 9_000, speaking=False))
+    assert_smooth(np.concatenate(motion))
+
+
+def test_speech_waits_while_the_face_idles(network, speech):
+    performer = actor(network)
+    performer.hear(speech)
+    performer.finish()
+    first = act(performer, 20, speaking=True)
+    heard = performer.heard
+    held = act(performer, 30, speaking=False)
+    assert performer.heard == heard
+    assert np.abs(held[5:][:, INDEX["aperture"]]).max() < 1e-6
+    rest = act(performer, heard, speaking=True)
+    assert_smooth(np.concatenate([first, held, rest]))
+    whole = speak(actor(network), speech)
+    np.testing.assert_allclose(rest[3:][:, MOUTH[2:]], whole[23:][:, MOUTH[2:]], atol=5e-3)
+
+
+def test_cut_forgets_speech_and_eases_to_rest(network, speech):
+    performer = actor(network)
+    performer.hear(speech)
+    spoken = act(performer, 19, speaking=True)  # mid "pa"
+    assert spoken[-1, INDEX["aperture"]] > 0.05
+    performer.cut()
+    assert (performer.heard, performer.ready) == (0, 0)
+    after = act(performer, 10, speaking=False)
+    assert_smooth(np.concatenate([spoken, after]))
+    assert after[5:][:, INDEX["aperture"]].max() < 1e-6
+
+
+def test_cut_goes_on_from_the_last_frame_seen(network, speech):
+    performer, witness = actor(network), actor(network)
+    for one in (performer, witness):
+        one.hear(speech)
+    seen = act(performer, 19, speaking=True)
+    act(performer, 12, speaking=True)
+    performer.cut(unseen=12)
+    after = act(performer, 40, speaking=False)
+    assert_smooth(np.concatenate([seen, after]))
+
+    act(witness, 19, speaking=True)
+    witness.cut()
+    np.testing.assert_allclose(after, act(witness, 40, speaking=False), atol=1e-6)
+
+
+def test_cut_may_go_back_before_the_speech(network, speech):
+    performer = actor(network)
+    idle = act(performer, 10, speaking=False)
+    performer.hear(speech)
+    act(performer, 20, speaking=True)
+    performer.cut(unseen=24)
+    after = act(performer, 10, speaking=False)
+    np.testing.assert_allclose(after[:4], idle[6:], atol=1e-6)
+    with pytest.raises(ValueError, match="unseen"):
+        performer.cut(unseen=-1)
+    performer.cut(unseen=10_000)
+
+
+def test_new_speech_right_after_a_cut_does_not_jump(network, speech):
+    performer = actor(network)
+    performer.hear(speech)
+    motion = [act(performer, 19, speaking=True)]
+    performer.cut()
+    performer.hear(speech[33_000:])  # begins in the middle of a vowel
+    motion.append(act(performer, 20, speaking=True))
+    assert_smooth(np.concatenate(motion))
+
+
+def test_a_stretch_of_speech_does_not_move_the_mouth_of_the_next(network, speech):
+    performer = actor(network)
+    speak(performer, speech)
+    act(performer, 25, speaking=False)
+    second = speak(performer, speech)
+    alone = speak(actor(network), speech)
+    mouth = [c for c in MOUTH if c != INDEX["width"]]  # idling moves the corners a little
+    np.testing.assert_allclose(second[:, mouth], alone[:, mouth], atol=5e-3)
+
+
+def test_each_stretch_begins_on_a_frame_of_its_own(network, speech):
+    performer = actor(network)
+    performer.hear(speech[:1000])
+    performer.finish()
+    performer.hear(speech[1000:2000])
+    performer.finish()
+    assert performer.heard == 4
+    act(performer, 3, speaking=True)
+    assert performer.heard == 1
+    performer.finish()
+    act(performer, 1, speaking=True)
+    assert performer.heard == 0
+
+
+def test_idles_as_the_idle_motion_of_its_seed(network):
+    performed = act(actor(network, seed=11), 100, speaking=False)
+    idle = Idle(11)
+    np.testing.assert_allclose(performed, [idle.motion(k + 1) for k in range(100)], atol=1e-6)
+
+
+def test_the_same_seed_and_speech_perform_the_same(network, speech):
+    first, second, other = (speak(actor(network, seed=s), speech) for s in (1, 1, 2))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first[:, HEAD], other[:, HEAD])
+    aperture = INDEX["aperture"]
+    np.testing.assert_allclose(first[:, aperture], other[:, aperture], atol=1e-6)
+
+
+def test_without_liveliness_only_the_mouth_moves(network, speech):
+    performer = actor(network, liveliness=0.0)
+    motion = np.concatenate([speak(performer, speech), act(performer, 50, speaking=False)])
+    others = [c for c in range(len(CHANNELS)) if c not in MOUTH]
+    assert not motion[:, others].any()
+    assert motion[:, INDEX["aperture"]].max() > 0.1
+
+
+def test_speaking_moves_the_head_more_than_idling_but_not_far(network, speech):
+    talking, silent = [], []
+    for seed in range(4):
+        talking.append(speak(actor(network, seed=seed), np.tile(speech, 3)))
+        silent.append(act(actor(network, seed=seed), len(talking[-1]), speaking=False))
+    busy = np.abs(np.diff(np.array(talking)[:, :, HEAD], axis=1)).mean()
+    calm = np.abs(np.diff(np.array(silent)[:, :, HEAD], axis=1)).mean()
+    assert busy > 1.15 * calm
+    assert np.abs(np.array(talking)[:, :, HEAD]).max() < 6.0
+
+
+def test_blinks_while_speaking(network, speech):
+    motion = speak(actor(network), np.tile(speech, 4))
+    lids = motion[:, INDEX["blink_left"]]
+    assert np.sum((lids[1:] > 0.5) & (lids[:-1] <= 0.5)) >= 3
+
+
+def test_every_channel_keeps_to_its_range(network, speech):
+    motion = speak(actor(network, liveliness=1.5), speech)
+    assert motion.dtype == np.float32
+    assert np.isfinite(motion).all()
+    for name in ("jaw", "closure", "labiodental", "tongue", "blink_left", "breath"):
+        assert motion[:, INDEX[name]].min() >= 0.0
+        assert motion[:, INDEX[name]].max() <= 1.0
+    assert motion[:, INDEX["aperture"]].min() >= 0.0
+    assert motion[:, INDEX["aperture"]].max() <= 0.45
+    assert np.abs(motion[:, INDEX["width"]]).max() <= 1.1

@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+
+from models.warp.idle import Idle
+from models.warp.motion import CHANNELS, INDEX
+
+
+def perform(idle: Idle, frames: int, start: int = 0) -> np.ndarray:
+    return np.stack([idle.motion(start + k) for k in range(frames)])
+
+
+@pytest.fixture(scope="module")
+def ten_minutes() -> np.ndarray:
+    return perform(Idle(seed=4), 25 * 600)
+
+
+def closings(blink: np.ndarray) -> np.ndarray:
+    """Frames at which the lids pass half way down."""
+    return np.flatnonzero((blink[1:] > 0.5) & (blink[:-1] <= 0.5))
+
+
+def test_blinks_ten_to_twenty_times_a_minute(ten_minutes):
+    blinks = closings(ten_minutes[:, INDEX["blink_left"]])
+    assert 100 <= len(blinks) <= 200
+    assert np.array_equal(blinks, closings(ten_minutes[:, INDEX["blink_right"]]))
+
+
+def test_blinks_are_complete_quick_to_shut_and_slower_to_open(ten_minutes):
+    lids = ten_minutes[:, INDEX["blink_left"]]
+    down, up = [], []
+    for at in closings(lids):
+        top = at + int(np.argmax(lids[at : at + 5]))
+        assert lids[top] > 0.9
+        start, end = top, top
+        while lids[start] > 0.02:
+            start -= 1
+        while lids[end] > 0.02:
+            end += 1
+        down.append(top - start)
+        up.append(end - top)
+    assert 2 <= np.median(down) <= 4
+    assert 4 <= np.median(up) <= 7
+    assert max(up) < 15
+
+
+def test_intervals_between_blinks_vary(ten_minutes):
+    intervals = np.diff(closings(ten_minutes[:, INDEX["blink_left"]])) / 25
+    assert intervals.std() > 1.0
+    assert intervals.max() > 6.0
+
+
+def test_the_head_moves_always_but_a_little(ten_minutes):
+    angles = ten_minutes[:, [INDEX["yaw"], INDEX["pitch"], INDEX["roll"]]]
+    assert np.abs(angles).max() <= 2.0
+    assert np.abs(np.diff(angles, axis=0)).max() < 0.25
+    five_seconds = np.ptp(angles.reshape(-1, 125, 3), axis=1).max(axis=1)
+    assert five_seconds.min() > 0.2
+
+
+def test_eyes_dart_and_come_back(ten_minutes):
+    gaze = ten_minutes[:, [INDEX["gaze_x"], INDEX["gaze_y"]]]
+    assert np.abs(gaze).max() <= 4.0
+    assert np.mean(np.abs(gaze).max(axis=1) < 1.0) > 0.5, "mostly looks at the viewer"
+    darts = np.abs(np.diff(gaze, axis=0)).max(axis=1) > 0.5
+    assert 2 < darts.sum() / 10 < 60
+
+
+def test_breath_is_slow_and_whole(ten_minutes):
+    breath = ten_minutes[:, INDEX["breath"]]
+    assert breath.min() >= 0.0
+    assert breath.max() <= 1.0
+    breaths = np.sum((breath[1:] > 0.5) & (breath[:-1] <= 0.5)) / 10
+    assert 10 <= breaths <= 20
+    assert np.abs(np.diff(breath)).max() < 0.1
+
+
+def test_lips_stay_closed(ten_minutes):
+    for channel in ("aperture", "jaw", "closure", "labiodental", "tongue"):
+        assert not ten_minutes[:, INDEX[channel]].any()
+
+
+def test_there_is_no_loop(ten_minutes):
+    yaw = ten_minutes[:, INDEX["yaw"]]
+    piece = yaw[:500] - yaw[:500].mean()
+    for shift in range(250, len(yaw) - 500, 5):
+        other = yaw[shift : shift + 500] - yaw[shift : shift + 500].mean()
+        assert piece @ other / np.linalg.norm(piece) / np.linalg.norm(other) < 0.97
+
+
+def test_is_a_function_of_seed_and_frame():
+    assert np.array_equal(perform(Idle(7), 200), perform(Idle(7), 200))
+    assert np.array_equal(perform(Idle(7), 10, 5000), perform(Idle(7), 5010)[5000:])
+    assert not np.array_equal(perform(Idle(7), 200), perform(Idle(8), 200))
+
+
+def test_without_liveliness_nothing_moves():
+    assert not perform(Idle(1, liveliness=0.0), 500).any()
+
+
+def test_liveliness_scales_the_movement():
+    calm, lively = perform(Idle(1, 0.5), 2000), perform(Idle(1, 1.5), 2000)
+    yaw = INDEX["yaw"]
+    assert np.ptp(lively[:, yaw]) == pytest.approx(3 * np.ptp(calm[:, yaw]), rel=1e-3)
+    assert calm[:, INDEX["blink_left"]].max() > 0.9, "a half blink would look like drowsiness"
+
+
+@pytest.mark.parametrize("liveliness", [-0.1, 1.6, float("nan")])
+def test_absurd_liveliness_is_refused(liveliness):
+    with pytest.raises(ValueError, match="liveliness must lie between"):
+        Idle(0, liveliness)
+
+
+def test_every_channel_is_a_number(ten_minutes):
+    assert ten_minutes.shape[1] == len(CHANNELS)
+    assert ten_minutes.dtype == np.float32
+    assert np.isfinite(ten_minutes).all()
