@@ -12,13 +12,13 @@ from fastapi.responses import JSONResponse
 from worker.http_errors import ApiError, install_error_handlers
 from worker.http_guard import Guard, Unauthorized, read_limited
 from worker.ingress import SessionSummary, WorkerPort
-from worker.metrics import CONTENT_TYPE, Metrics
+from worker.metrics import CONTENT_TYPE
 from worker.server_messages import timestamp
 from worker.session_body import read_body, to_request
 from worker.settings import WorkerSettings
 
 
-def create_app(settings: WorkerSettings, worker: WorkerPort, metrics: Metrics) -> FastAPI:
+def create_app(settings: WorkerSettings, worker: WorkerPort) -> FastAPI:
     """The worker's HTTP application.
 
     Raises:
@@ -32,12 +32,12 @@ def create_app(settings: WorkerSettings, worker: WorkerPort, metrics: Metrics) -
         return JSONResponse({"error": str(error)}, 401, {"WWW-Authenticate": "Bearer"})
 
     app.add_exception_handler(Unauthorized, unauthorized)
-    app.include_router(_probes(worker, metrics))
+    app.include_router(_probes(worker))
     app.include_router(_sessions(settings, worker, guard))
     return app
 
 
-def _probes(worker: WorkerPort, metrics: Metrics) -> APIRouter:
+def _probes(worker: WorkerPort) -> APIRouter:
     router = APIRouter()
 
     @router.get("/healthz")
@@ -66,7 +66,7 @@ def _probes(worker: WorkerPort, metrics: Metrics) -> APIRouter:
     @router.get("/metrics")
     async def prometheus() -> Response:
         """Metrics as Prometheus text."""
-        return Response(metrics.exposition(), media_type=CONTENT_TYPE)
+        return Response(worker.metrics.exposition(), media_type=CONTENT_TYPE)
 
     return router
 

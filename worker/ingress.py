@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from models.engine import SPEECH_RATE, Canvas
 from worker.events import EndReason, SessionDraining, SessionEvent, SessionReady
+from worker.metrics import Metrics
 
 AspectRatio = Literal["4:3", "3:4", "1:1"]
 
@@ -23,6 +24,7 @@ WorkerState = Literal["warming", "ready", "full", "draining"]
 AuthFailure = Literal[
     "credentials", "ended", "not_started", "room_platform", "start_failed", "join_failed"
 ]
+AUTH_FAILURES: tuple[AuthFailure, ...] = get_args(AuthFailure)
 
 
 def speech_samples(samples: int, sample_rate: int) -> int:
@@ -123,7 +125,8 @@ class SpeechTarget(Protocol):
 
     def detach(self, clean: bool, grace_s: float) -> None:
         """The client is gone. ``clean``: it said goodbye, the session ends (``websocket_closed``).
-        Otherwise the session ends unless a client attaches within ``grace_s`` seconds."""
+        Otherwise the session ends unless a client attaches within ``grace_s`` seconds. Does nothing
+        once the session has ended."""
         ...
 
 
@@ -217,6 +220,8 @@ class WarmingUp(Exception):
 
 class WorkerPort(Protocol):
     """The worker as the control plane sees it."""
+
+    metrics: Metrics
 
     def state(self) -> WorkerState:
         """Whether a new session can be taken, and why not."""
