@@ -1,0 +1,53 @@
+# Everything sets itself up: `make demo` and `make test` work on a fresh clone.
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+
+.PHONY: demo test lint format bench serve check models setup clean
+.DEFAULT_GOAL := help
+
+help: ## what there is to make
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.ready ## a virtual environment with everything in it
+
+$(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+models: setup ## fetch the face models (hash-checked, cached)
+	$(PY) -m models.assets
+
+demo: models ## a portrait speaks: out/demo.mp4 and out/demo.png
+	@mkdir -p out
+	$(PY) -m worker talk --portrait assets/portrait.jpg --speech assets/speech.flac --out out/demo.mp4
+	$(PY) scripts/demo_sheet.py out/demo.mp4 out/demo.png
+
+test: models ## all tests that need no GPU, room server or download by hand
+	$(PY) -m pytest -m "not slow and not gpu"
+
+lint: setup ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: setup ## let ruff rewrite the code
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: models ## frames per second, latency and capacity of this machine
+	$(PY) scripts/benchmark.py engine
+	$(PY) scripts/benchmark.py latency
+	$(PY) scripts/benchmark.py capacity
+
+serve: models ## a resident worker on localhost
+	$(PY) -m worker serve
+
+check: models ## can this machine do it?
+	$(PY) -m worker check
+
+clean: ## remove what was made here
+	rm -rf $(VENV) out build *.egg-info
