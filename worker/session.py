@@ -218,10 +218,10 @@ class Session:
         await self.closed.wait()
 
     async def _release(self, reason: EndReason) -> None:
-        current = asyncio.current_task()
-        for timer in list(self._timers):
-            if timer is not current:
-                timer.cancel()
+        timers = list(self._timers)
+        for timer in timers:
+            timer.cancel()
+        await asyncio.gather(*timers, return_exceptions=True)
         why: SegmentReason = "error" if reason == "server_error" else "session_ended"
         try:
             self._playout.close(why)
