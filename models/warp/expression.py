@@ -1,0 +1,312 @@
+"""What each motion channel does to the face: displacement fields, linear in a few coefficients.
+
+Displacements are defined at mesh points, in the frame of the face and in distances of the pupils,
+and carried to every place by thin-plate splines. The lips tear the face apart, so there are two
+fields: one that follows the upper lip and one that follows the lower; they agree beyond the
+corners of the mouth.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+import torch
+
+from models.face import topology
+from models.warp.anatomy import FaceFrame, smoothstep
+from models.warp.lips import LipLines
+from models.warp.motion import INDEX
+from models.warp.spline import ThinPlateSpline
+
+
+class Basis(IntEnum):
+    """The fields a face's expression is a weighted sum of."""
+
+    CLOSE = 0
+    """Brings parted lips of the photo together; always 1."""
+    OPEN = 1
+    """Opens the lips; the coefficient is the gap in units."""
+    JAW = 2
+    SPREAD = 3
+    ROUND = 4
+    PRESS = 5
+    TUCK = 6
+    """The lower lip rolls in under the upper teeth."""
+    SMILE = 7
+    FROWN = 8
+    BROW_UP = 9
+    BROW_DOWN = 10
+    TONGUE = 11
+    """Lifts the tongue, and nothing else."""
+
+
+MAX_APERTURE = 0.5
+TUCK_APERTURE = 0.055
+"""Gap that stays between the lips while the lower one touches the teeth."""
+UPPER_SHARE, CORNER_DROP = 0.2, 0.2
+"""Of an opening of 1: how far the upper lip rises, and how far the corners sink."""
+CHIN_SHARE = 0.36
+"""How far the chin follows an opening of 1 by itself."""
+JAW_DROP = 0.17
+"""How far the jaw channel lowers the chin, in units."""
+TEETH_SHARE, TEETH_JAW = 0.66, 0.05
+"""How far the lower teeth follow an opening of 1, and the jaw channel."""
+TONGUE_SHARE, TONGUE_JAW = 0.42, 0.06
+
+_SHARED = (
+    # Beside the mouth.
+    *(57, 287, 186, 410, 43, 273, 212, 432, 216, 436, 202, 422, 214, 434, 92, 322, 106, 335),
+    # Cheeks.
+    *(205, 425, 50, 280, 36, 266, 207, 427, 187, 411, 147, 376, 123, 352, 192, 416, 213, 433),
+    *(138, 367, 135, 364, 210, 430, 118, 347, 101, 330, 117, 346, 215, 435, 169, 394, 170, 395),
+    # Chin.
+    *(18, 83, 313, 182, 406, 200, 201, 421, 199, 208, 428, 175, 171, 396, 194, 418, 204, 424),
+    # Nose and forehead.
+    *topology.NOSE_WINGS,
+    *topology.NOSE_BRIDGE,
+    *(1, 48, 278, 129, 358, 151, 9, 108, 337, 69, 299, 104, 333, 71, 301),
+    # Eyes and brows.
+    *topology.RIGHT_EYE_UPPER,
+    *topology.RIGHT_EYE_LOWER,
+    *topology.LEFT_EYE_UPPER,
+    *topology.LEFT_EYE_LOWER,
+    *topology.RIGHT_BROW_UPPER,
+    *topology.RIGHT_BROW_LOWER,
+    *topology.LEFT_BROW_UPPER,
+    *topology.LEFT_BROW_LOWER,
+    *topology.FACE_OVAL,
+)
+_BESIDE_UPPER_LIP = (167, 393, 164, 165, 391)
+_CORNERS = (61, 291, 76, 306, 78, 308)
+_FREE_ROW = 0.55
+"""Thickness coordinate of the middle row of lip points: 0 at the inner edge, 1 at the outer."""
+
+
+def coefficients(motion: torch.Tensor) -> torch.Tensor:
+    """Weights of the basis fields for motion vectors (n, channels): (n, len(Basis))."""
+
+    def channel(name: str) -> torch.Tensor:
+        return motion[:, INDEX[name]]
+
+    tuck = channel("labiodental").clamp(0, 1)
+    press = channel("closure").clamp(0, 1)
+    jaw = channel("jaw").clamp(0, 1.2)
+    aperture = channel("aperture").clamp(0, MAX_APERTURE)
+    aperture = torch.lerp(aperture, torch.full_like(aperture, TUCK_APERTURE), tuck)
+    aperture = aperture * (1 - press)
+    width = channel("width").clamp(-1.2, 1.2)
+    smile = channel("smile").clamp(-1, 1.2)
+    brow = channel("brow").clamp(-1.2, 1.2)
+    lift = channel("tongue").clamp(0, 1) * (TONGUE_SHARE * aperture + TONGUE_JAW * jaw)
+    return torch.stack(
+        [
+            torch.ones_like(aperture),
+            aperture,
+            jaw,
+            width.clamp(min=0),
+            (-width).clamp(min=0),
+            press,
+            tuck * (1 - press),
+            smile.clamp(min=0),
+            (-smile).clamp(min=0),
+            brow.clamp(min=0),
+            (-brow).clamp(min=0),
+            lift,
+        ],
+        1,
+    )
+
+
+def opening_profile(across: np.ndarray) -> np.ndarray:
+    """Gap of the lips over the gap in the middle, at a position across the mouth (-1 to 1)."""
+    return np.clip(1.0 - np.abs(across) ** 2.3, 0.0, 1.0) ** 0.8
+
+
+class ExpressionFields:
+    """The basis fields of one person."""
+
+    def __init__(self, landmarks: np.ndarray, frame: FaceFrame, lips: LipLines) -> None:
+        """Define the displacements at the mesh points.
+
+        Args:
+            landmarks: (478, 3), pixels.
+            frame: of this face.
+            lips: inner edges of the lips in the photo.
+        """
+        self._frame = frame
+        self._lips = lips
+        self._points = frame.to_frame(landmarks)
+        self._depth = landmarks[:, 2].astype(np.float64) / frame.unit
+        self._centre = (self._points[10] + self._points[152]) / 2
+        oval = self._points[list(topology.FACE_OVAL)]
+        self._far = np.concatenate(
+            [self._centre + (oval[::2] - self._centre) * reach for reach in (1.5, 1.9)]
+        )
+        upper_rows = (
+            (topology.LIPS_INNER_UPPER, 0.0),
+            (topology.LIPS_MIDDLE_UPPER, _FREE_ROW),
+            (topology.LIPS_OUTER_UPPER, 1.0),
+        )
+        lower_rows = (
+            (topology.LIPS_INNER_LOWER, 0.0),
+            (topology.LIPS_MIDDLE_LOWER, _FREE_ROW),
+            (topology.LIPS_OUTER_LOWER, 1.0),
+        )
+        self._upper = self._layer(upper_rows, -1, _BESIDE_UPPER_LIP)
+        self._lower = self._layer(lower_rows, 1, ())
+
+    def upper(self, at: np.ndarray) -> np.ndarray:
+        """Fields that follow the upper lip at frame positions (m, 2): float32 (basis, 2, m)."""
+        return self._evaluate(self._upper, at)
+
+    def lower(self, at: np.ndarray) -> np.ndarray:
+        """Fields that follow the lower lip and the jaw; as :meth:`upper`."""
+        return self._evaluate(self._lower, at)
+
+    def whole(self, at: np.ndarray) -> np.ndarray:
+        """One field for the whole face; inside the mouth's range it is a compromise."""
+        below = smoothstep(-0.12, 0.22, at[:, 1] - self._lips.closed_at(at[:, 0]))
+        below = below.astype(np.float32)
+        return self.upper(at) * (1 - below) + self.lower(at) * below
+
+    def _layer(
+        self,
+        rows: tuple[tuple[tuple[int, ...], float], ...],
+        side: int,
+        extra: tuple[int, ...],
+    ) -> tuple[ThinPlateSpline, np.ndarray]:
+        moves: dict[int, np.ndarray] = {}
+        for index in dict.fromkeys(_SHARED + extra):
+            moves[index] = self._skin(index)
+        for row, thickness in rows:
+            for index in row:
+                moves[index] = self._lip(index, thickness, side)
+        for index in _CORNERS:
+            moves[index] = self._lip(index, 0.5, 0)
+        points = np.concatenate([self._points[list(moves)], self._far])
+        values = np.stack([*moves.values(), *([np.zeros((len(Basis), 2))] * len(self._far))])
+        spline = ThinPlateSpline(points, smoothing=2e-4)
+        return spline, spline.solve(values.reshape(len(points), -1))
+
+    def _evaluate(self, layer: tuple[ThinPlateSpline, np.ndarray], at: np.ndarray) -> np.ndarray:
+        spline, solution = layer
+        values = spline(solution, at)
+        # Splines run wild outside their points: fade out between the two outer rings.
+        oval = self._points[list(topology.FACE_OVAL)] - self._centre
+        angles = np.arctan2(oval[:, 1], oval[:, 0])
+        order = np.argsort(angles)
+        offset = at - self._centre
+        radius = np.interp(
+            np.arctan2(offset[:, 1], offset[:, 0]),
+            angles[order],
+            np.hypot(oval[:, 0], oval[:, 1])[order],
+            period=2 * np.pi,
+        )
+        fade = 1 - smoothstep(1.35, 1.85, np.hypot(offset[:, 0], offset[:, 1]) / radius)
+        values *= fade[:, None].astype(np.float32)
+        return values.reshape(len(at), len(Basis), 2).transpose(1, 2, 0)
+
+    def _lip(self, index: int, thickness: float, side: int) -> np.ndarray:
+        """Displacements (basis, 2) of a lip point; ``side`` -1 upper lip, 1 lower, 0 corner."""
+        x = self._points[index, 0]
+        across = float(np.clip(self._frame.across(np.array(x)), -1, 1))
+        profile = 0.0 if side == 0 else float(opening_profile(np.array(across)))
+        move = np.zeros((len(Basis), 2))
+        edge = self._lips.upper_at(x) if side < 0 else self._lips.lower_at(x)
+        if side == 0:
+            edge = (self._lips.upper_at(x) + self._lips.lower_at(x)) / 2
+        move[Basis.CLOSE, 1] = (self._lips.closed_at(x) - edge) * (1 - 0.15 * thickness)
+        sink = CORNER_DROP * (1 - profile)
+        if side < 0:
+            move[Basis.OPEN, 1] = sink - UPPER_SHARE * profile * (1 - 0.12 * thickness)
+        else:
+            move[Basis.OPEN, 1] = sink + (1 - UPPER_SHARE) * profile * (1 - 0.14 * thickness)
+        move[Basis.OPEN, 0] = -0.10 * across
+        move[Basis.JAW, 1] = 0.1 * JAW_DROP * abs(across)
+        if side > 0:
+            move[Basis.JAW, 1] += 0.12 * JAW_DROP * thickness * profile
+        outward = side * thickness * profile
+        move[Basis.SPREAD] = 0.075 * across, -0.012 * abs(across) - 0.018 * outward
+        move[Basis.ROUND] = -0.14 * across, 0.034 * outward
+        move[Basis.PRESS] = 0.012 * across, -0.034 * outward
+        move[Basis.TUCK] = 0.0, -0.022 * (side < 0) * profile - 0.045 * max(outward, 0.0)
+        move[Basis.SMILE] = 0.055 * across, -0.075 * across * across
+        move[Basis.FROWN] = -0.01 * across, 0.05 * across * across
+        return move
+
+    def _skin(self, index: int) -> np.ndarray:
+        """Displacements (basis, 2) of a point of the skin."""
+        x, y = self._points[index]
+        move = np.zeros((len(Basis), 2))
+        corner_x = np.sign(x) * (
+            self._frame.half_width_left if x > 0 else self._frame.half_width_right
+        )
+        corner_y = float(self._lips.closed_at(np.array(corner_x)))
+        distance = np.hypot(x - corner_x, y - corner_y)
+        side = np.sign(x)
+        hinge = self._jaw_share(index)
+        near = np.exp(-0.5 * (distance / 0.20) ** 2)
+        wide = np.exp(-0.5 * (distance / 0.34) ** 2)
+        above = self._above_lip(x, y)
+        below = self._below_lip(x, y)
+        opened = CHIN_SHARE * hinge
+        opened += below * (0.66 - CHIN_SHARE)
+        opened -= above * 0.7 * UPPER_SHARE
+        opened = opened * (1 - near) + near * CORNER_DROP
+        move[Basis.OPEN] = -0.10 * side * near, opened
+        move[Basis.CLOSE, 1] = -0.5 * self._lips.gap * hinge
+        move[Basis.CLOSE, 1] += self._lips.gap * (0.25 * above - 0.1 * below)
+        move[Basis.JAW, 1] = JAW_DROP * hinge * (1 - 0.62 * below) * (1 - 0.8 * near)
+        lid = smoothstep(-0.75, -0.55, np.array(y))
+        move[Basis.SPREAD] = 0.075 * side * near, -0.012 * near
+        move[Basis.ROUND] = -0.14 * side * near, 0.0
+        move[Basis.PRESS] = 0.012 * side * near, -0.012 * below
+        move[Basis.TUCK] = 0.0, -0.03 * below - 0.012 * above
+        move[Basis.SMILE] = 0.055 * side * wide * lid, -0.07 * wide * lid
+        move[Basis.FROWN] = 0.0, 0.05 * near
+        move[Basis.BROW_UP], move[Basis.BROW_DOWN] = self._brow(index)
+        return move
+
+    def _jaw_share(self, index: int) -> float:
+        """How far a point follows the chin: a lever about the ears, below the line to them."""
+        x, y = self._points[index]
+        ear = self._depth[[topology.EAR_RIGHT, topology.EAR_LEFT]].mean()
+        chin = self._depth[topology.CHIN]
+        lever = np.clip((ear - self._depth[index]) / max(ear - chin, 0.3), 0.0, 1.0)
+        half = self._frame.half_width_left if x > 0 else self._frame.half_width_right
+        ear_x = abs(self._points[topology.EAR_LEFT if x > 0 else topology.EAR_RIGHT, 0])
+        out = np.clip((abs(x) - half) / max(ear_x - half, 0.1), 0.0, 1.0)
+        line = -0.75 * out
+        return float(lever * smoothstep(line - 0.22, line + 0.32, np.array(y)))
+
+    def _above_lip(self, x: float, y: float) -> float:
+        """1 at the upper lip's outer edge, 0 at the nose, between the corners only."""
+        edge = self._points[0, 1]
+        nose = self._points[topology.NOSE_BASE, 1]
+        across = float(self._frame.across(np.array(x)))
+        share = smoothstep(nose, edge, np.array(y)) if y < edge else 0.0
+        return float(share * opening_profile(np.array(np.clip(across, -1, 1))))
+
+    def _below_lip(self, x: float, y: float) -> float:
+        """1 at the lower lip's outer edge, 0 halfway to the chin's tip, between the corners."""
+        edge = self._points[17, 1]
+        chin = self._points[topology.CHIN, 1]
+        across = float(self._frame.across(np.array(x)))
+        share = 1 - smoothstep(edge, edge + 0.6 * (chin - edge), np.array(y))
+        share *= smoothstep(edge - 0.15, edge, np.array(y))
+        return float(share * opening_profile(np.array(np.clip(across, -1, 1))))
+
+    def _brow(self, index: int) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Displacements for a raised and for a lowered brow."""
+        x, y = self._points[index]
+        brows = topology.RIGHT_BROW_LOWER + topology.LEFT_BROW_LOWER
+        uppers = topology.RIGHT_BROW_UPPER + topology.LEFT_BROW_UPPER
+        if index in brows or index in uppers:
+            inner = np.exp(-((x / 0.35) ** 2))
+            return (0.0, -0.075 + 0.02 * inner), (-0.02 * np.sign(x) * inner, 0.05)
+        line = float(self._points[list(uppers), 1].mean())
+        if y < line and index not in topology.FACE_OVAL:
+            near = float(np.exp(-((line - y) / 0.35)))
+            return (0.0, -0.05 * near), (0.0, 0.03 * near)
+        return (0.0, 0.0), (0.0, 0.0)

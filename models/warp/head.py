@@ -1,0 +1,105 @@
+"""Head motion: which parts of the picture turn with the head, how deep they lie, and the turn."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from models.face import topology
+from models.warp.anatomy import FaceFrame, smoothstep
+from models.warp.motion import INDEX
+from models.warp.spline import ThinPlateSpline
+
+FIELDS = 5
+"""Fields of the head's motion: weighted x, y and depth, the weight itself, and breath."""
+BREATH_RISE = 0.022
+"""How far the shoulders rise with a breath, in units."""
+PIVOT_BELOW_CHIN = 0.25
+"""Height of the point the head turns about, in units below the chin."""
+PIVOT_BEHIND_EARS = 0.1
+
+
+def head_fields(landmarks: np.ndarray, frame: FaceFrame, at: np.ndarray) -> np.ndarray:
+    """Fields of head motion at frame positions ``at`` (m, 2): float32 (FIELDS, m), units.
+
+    The rotation is a sum of the first three by :func:`head_coefficients`.
+    """
+    points = frame.to_frame(landmarks)
+    chin = points[topology.CHIN]
+    pivot = np.array([points[[10, 152], 0].mean(), chin[1] + PIVOT_BELOW_CHIN])
+    weight = _head_weight(points, at)
+    depth, axis = _depth(landmarks, points, frame, at)
+    breath = smoothstep(chin[1] + 0.2, chin[1] + 1.2, at[:, 1])
+    fields = np.stack(
+        [
+            weight * (at[:, 0] - pivot[0]),
+            weight * (at[:, 1] - pivot[1]),
+            weight * (axis - depth),
+            weight,
+            0.35 + 0.65 * breath,
+        ]
+    )
+    return fields.astype(np.float32)
+
+
+def head_coefficients(motion: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rotation and the weights of the head's fields for motion vectors (n, channels).
+
+    Returns:
+        The picture part of the rotation, (n, 2, 2), which turns expressions with the head; and
+        the weights of the fields for the x and y displacement, (n, 2, FIELDS).
+    """
+    angles = torch.deg2rad(motion[:, [INDEX["yaw"], INDEX["pitch"], INDEX["roll"]]])
+    sin, cos = angles.sin(), angles.cos()
+    (sin_yaw, sin_pitch, sin_roll), (cos_yaw, cos_pitch, cos_roll) = sin.T, cos.T
+    # Depth counts towards the camera: yaw moves the near side right, pitch moves it down.
+    x = (cos_yaw, torch.zeros_like(cos_yaw), sin_yaw)
+    y = (-sin_yaw * sin_pitch, cos_pitch, cos_yaw * sin_pitch)
+    row_x = torch.stack([cos_roll * a - sin_roll * b for a, b in zip(x, y, strict=True)], 1)
+    row_y = torch.stack([sin_roll * a + cos_roll * b for a, b in zip(x, y, strict=True)], 1)
+    turn = torch.stack([row_x, row_y], 1)
+    weights = motion.new_zeros(len(motion), 2, FIELDS)
+    weights[:, :, :3] = turn
+    weights[:, 0, 0] -= 1
+    weights[:, 1, 1] -= 1
+    weights[:, 0, 3] = motion[:, INDEX["sway_x"]]
+    weights[:, 1, 3] = motion[:, INDEX["sway_y"]]
+    weights[:, 1, 4] = -BREATH_RISE * motion[:, INDEX["breath"]].clamp(0, 1)
+    return turn[:, :, :2], weights
+
+
+def _head_weight(points: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """1 on the head, falling to 0 from the jaw to the shoulders."""
+    jaw = points[list(topology.JAW_LINE)]
+    order = np.argsort(jaw[:, 0])
+    line = np.interp(at[:, 0], jaw[order, 0], jaw[order, 1])
+    # Beside the face the jaw line ends at the ears; hair there leaves the head a little lower.
+    chin = points[topology.CHIN, 1]
+    start = np.minimum(line, chin) * 0.35 + chin * 0.65 - 0.1
+    start = np.maximum(start, line + 0.02)
+    return 1 - smoothstep(start, chin + 1.15, at[:, 1])
+
+
+def _depth(
+    landmarks: np.ndarray, points: np.ndarray, frame: FaceFrame, at: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Depth at ``at`` in units, continued from the face to hair and neck; and of the axis."""
+    depth = landmarks[:, 2].astype(np.float64) / frame.unit
+    axis = float(depth[[topology.EAR_RIGHT, topology.EAR_LEFT]].mean()) + PIVOT_BEHIND_EARS
+    oval = list(topology.FACE_OVAL)
+    centre = (points[10] + points[152]) / 2
+    rim = centre + (points[oval] - centre) * 1.35
+    outer = centre + (points[oval] - centre) * 2.0
+    inner = [i for i in range(0, 468, 3) if i not in topology.FACE_OVAL]
+    where = np.concatenate([points[inner], points[oval], rim[::2], outer[::2]])
+    values = np.concatenate(
+        [
+            depth[inner],
+            depth[oval],
+            np.maximum(depth[oval[::2]], axis - 0.25) * 0.5 + (axis - 0.1) * 0.5,
+            np.full(len(outer[::2]), axis),
+        ]
+    )
+    spline = ThinPlateSpline(where, smoothing=2e-2)
+    field = spline(spline.solve(values[:, None]), at)[:, 0]
+    return np.clip(field, depth.min() - 0.05, axis), axis

@@ -1,0 +1,349 @@
+"""Everything of a person that depends on the photo alone, computed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+import torch
+
+from models.engine import Canvas
+from models.i420 import rgb_to_i420, rgb_to_yuv
+from models.warp.anatomy import FaceFrame, face_frame, smoothstep
+from models.warp.backdrop import background_plate, person_alpha
+from models.warp.expression import (
+    TEETH_JAW,
+    TEETH_SHARE,
+    TONGUE_JAW,
+    TONGUE_SHARE,
+    Basis,
+    ExpressionFields,
+)
+from models.warp.eyes import EyeTensors, eye_shape
+from models.warp.grid import CoarseGrid
+from models.warp.head import head_fields
+from models.warp.lips import LipLines, find_lip_lines
+from models.warp.mouth import draw_mouth
+from models.warp.texture import Window, double
+
+MOUTH_LAYERS = ("upper lip", "lower lip", "skull", "lower teeth", "tongue")
+"""Layers of the mouth, each with its own motion."""
+
+
+class Framed(Protocol):
+    """What an identity is made from; ``models.face.FramedPortrait`` is one."""
+
+    @property
+    def rgb(self) -> np.ndarray:
+        """uint8 (height, width, 3)."""
+        ...
+
+    @property
+    def landmarks(self) -> np.ndarray:
+        """float32 (478, 3), pixels of ``rgb``."""
+        ...
+
+    @property
+    def matte(self) -> np.ndarray:
+        """float32 (height, width), 0 background to 1 person."""
+        ...
+
+
+@dataclass(frozen=True)
+class Field:
+    """Displacement fields over a coarse grid, and how to show them."""
+
+    grid: CoarseGrid
+    fields: torch.Tensor
+    """(layers, 2 * len(Basis) + head.FIELDS, nodes), units of the face frame."""
+    to_grid: torch.Tensor
+    """(2, 2): from the face frame to grid coordinates."""
+    base: torch.Tensor
+    """(1, 2, rows, columns): grid coordinates of the nodes."""
+    pixels: torch.Tensor
+    """(1, height, width, 2): grid coordinates of the pixels."""
+
+
+@dataclass(frozen=True)
+class WarpIdentity:
+    """A prepared avatar of the warp engine."""
+
+    canvas: Canvas
+    unit: float
+    """Distance of the pupils in canvas pixels."""
+
+    face: Field
+    chroma_pixels: torch.Tensor
+    """(1, height / 2, width / 2, 2): grid coordinates of the chroma samples of ``face``."""
+    to_canvas: torch.Tensor
+    """(2, 1, 2, 1, 1): scale and offset from coordinates of ``face`` to the canvas's."""
+    luma_shift: torch.Tensor
+    """(1, 3, 1, 1): from canvas coordinates to those of ``luma``; 0 for the opacity."""
+    luma: torch.Tensor
+    """(1, 1, 2 height, 2 width): the photo's Y at twice the resolution."""
+    chroma: torch.Tensor
+    """(1, 2, height / 2, width / 2)."""
+    alpha: torch.Tensor
+    """(1, 1, rows, columns): opacity of the person at the nodes of ``face``."""
+    plate_luma: torch.Tensor
+    """(1, 1, height, width) of ``face``: the background without the person."""
+    plate_chroma: torch.Tensor
+    still: torch.Tensor
+    """uint8 (height * 3 / 2, width) of the canvas: what nothing moves."""
+
+    mouth: Field
+    mouth_to_lips: torch.Tensor
+    """(2, 1, 2, 1, 1): scale and offset from coordinates of ``mouth`` to those of ``lips``."""
+    mouth_to_inside: torch.Tensor
+    """The same to those of ``inside``."""
+    lips: torch.Tensor
+    """(1, 5, h, w): Y, U, V, depth below the upper lip in pixels, opacity ramp of the jaw side."""
+    inside: torch.Tensor
+    """(3, 4, h, w): upper teeth, lower teeth, tongue; Y, U, V, opacity."""
+    cavity: torch.Tensor
+    """(1, 3, 1, 1): Y, U, V."""
+    mouth_blend: torch.Tensor
+    """(1, 1, h, w): opacity of the mouth's patch, 0 at its border."""
+
+    eyes: EyeTensors
+    eye_windows: tuple[tuple[int, int], tuple[int, int]]
+    """Left and top of both eyes' patches inside ``face``, pixels, even."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory the identity takes on its device, in bytes."""
+        return _count(self)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.luma.device
+
+
+def _count(value: object) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size()
+    if is_dataclass(value):
+        return sum(_count(getattr(value, field.name)) for field in fields(value))
+    return 0
+
+
+def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpIdentity:
+    """Prepare the person of a framed portrait.
+
+    Args:
+        framed: picture, landmarks and matte at the canvas's size, even sides.
+        device: where rendering will happen.
+    """
+    rgb, landmarks = framed.rgb, framed.landmarks
+    height, width = rgb.shape[:2]
+    yuv = rgb_to_yuv(rgb)
+    frame = face_frame(landmarks)
+    lips = find_lip_lines(landmarks, frame, yuv[:, :, 0])
+    expression = ExpressionFields(landmarks, frame, lips)
+    alpha = person_alpha(framed.matte, frame.unit)
+    cell = 8 if min(width, height) >= 900 else 4 if min(width, height) >= 300 else 2
+
+    def tensor(values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(device)
+
+    def field(grid: CoarseGrid, layers: list[np.ndarray]) -> Field:
+        head = head_fields(landmarks, frame, frame.to_frame(grid.nodes().reshape(-1, 2)))
+        rows = [np.concatenate([e[:, 0], e[:, 1], head]) for e in layers]
+        axes = np.stack([frame.right, frame.down], 1) * frame.unit
+        base = grid.coordinates(grid.nodes()).transpose(2, 0, 1)
+        return Field(
+            grid,
+            tensor(np.stack(rows)),
+            tensor(grid.per_pixel[:, None] * axes),
+            tensor(base[None]),
+            tensor(grid.pixel_grid()[None]),
+        )
+
+    face_grid = _face_grid(alpha, cell)
+    nodes = frame.to_frame(face_grid.nodes().reshape(-1, 2))
+    face = field(face_grid, [expression.whole(nodes)])
+    canvas_scale = 2.0 / np.array([width, height])
+    face_to_canvas = _chain(face_grid, canvas_scale, 1.0 / np.array([width, height]) - 1.0)
+    node_alpha = _at_nodes(alpha, face_grid)
+    plate = background_plate(rgb.astype(np.float32), _upsampled(node_alpha, face_grid, alpha))
+    plate_yuv = rgb_to_yuv(plate)
+    part = (
+        slice(face_grid.top, face_grid.top + face_grid.height),
+        slice(face_grid.left, face_grid.left + face_grid.width),
+    )
+
+    mouth_grid = _mouth_grid(frame, cell, face_grid)
+    mouth_nodes = frame.to_frame(mouth_grid.nodes().reshape(-1, 2))
+    mouth = field(
+        mouth_grid,
+        [
+            expression.upper(mouth_nodes),
+            expression.lower(mouth_nodes),
+            *_rigid_layers(len(mouth_nodes)),
+        ],
+    )
+    lip_window = Window(
+        mouth_grid.left - 12, mouth_grid.top - 12, mouth_grid.width + 24, mouth_grid.height + 24
+    )
+    lip_texture = double(lip_window.cut(yuv))
+    lip_texture = np.dstack([lip_texture, *_lip_masks(lip_window, frame, lips)])
+    inside = draw_mouth(rgb, landmarks, frame, lips, 0.5)
+
+    size = (_even(1.10 * frame.unit), _even(0.84 * frame.unit))
+    shapes = [eye_shape(landmarks, frame, left, size) for left in (False, True)]
+    eye_windows = []
+    textures, to_own, to_texture, numbers, pixels = [], [], [], [], []
+    for shape in shapes:
+        x = int(np.clip(shape.window.left - face_grid.left, 0, face_grid.width - size[0]))
+        y = int(np.clip(shape.window.top - face_grid.top, 0, face_grid.height - size[1]))
+        eye_windows.append((x // 2 * 2, y // 2 * 2))
+        window = Window(shape.window.left - 12, shape.window.top - 12, size[0] + 24, size[1] + 24)
+        textures.append(double(window.cut(yuv)).transpose(2, 0, 1))
+        length = float(np.hypot(*shape.along))
+        down = np.array([-shape.along[1], shape.along[0]])
+        inverse = np.stack([shape.along, down]) / length**2
+        # Coordinates of the doubled luma plane: g = (2 x + 0.5) / size - 1.
+        plane = np.array([width, height]) / 2.0
+        offset = plane - 0.25
+        to_own.append(np.column_stack([inverse * plane, inverse @ (offset - shape.centre)]))
+        scale, start = window.affine()
+        forward = np.stack([shape.along, down], 1) * scale[:, None]
+        to_texture.append(np.column_stack([forward, shape.centre * scale + start]))
+        numbers.append([*shape.upper, *shape.lower, shape.room, 0.19 * frame.unit / length])
+        pixels.append([length])
+    eyes = EyeTensors(
+        tensor(np.stack(textures)),
+        tensor(np.stack(to_own)),
+        tensor(np.stack(to_texture)),
+        tensor(np.array(numbers)),
+        tensor(np.array(pixels)),
+    )
+
+    chroma = yuv[:, :, 1:].reshape(height // 2, 2, width // 2, 2, 2).mean((1, 3))
+    plate_chroma = plate_yuv[part][:, :, 1:]
+    plate_chroma = plate_chroma.reshape(face_grid.height // 2, 2, face_grid.width // 2, 2, 2).mean(
+        (1, 3)
+    )
+    lips_scale, lips_start = lip_window.affine()
+    inside_scale, inside_start = inside.window.affine()
+    return WarpIdentity(
+        canvas=Canvas(width, height),
+        unit=frame.unit,
+        face=face,
+        chroma_pixels=tensor(face_grid.pixel_grid(2)[None]),
+        to_canvas=tensor(face_to_canvas),
+        luma_shift=tensor(np.array([-0.5 / width, -0.5 / height, 0.0]).reshape(1, 3, 1, 1)),
+        luma=tensor(double(yuv[:, :, :1])[:, :, 0][None, None]),
+        chroma=tensor(chroma.transpose(2, 0, 1)[None]),
+        alpha=tensor(node_alpha[None, None]),
+        plate_luma=tensor(plate_yuv[part][:, :, 0][None, None]),
+        plate_chroma=tensor(plate_chroma.transpose(2, 0, 1)[None]),
+        still=torch.from_numpy(rgb_to_i420(rgb)).to(device),
+        mouth=mouth,
+        mouth_to_lips=tensor(_chain(mouth_grid, lips_scale, lips_start)),
+        mouth_to_inside=tensor(_chain(mouth_grid, inside_scale, inside_start)),
+        lips=tensor(lip_texture.transpose(2, 0, 1)[None]),
+        inside=tensor(inside.layers),
+        cavity=tensor(inside.cavity.reshape(1, 3, 1, 1)),
+        mouth_blend=tensor(_border_blend(mouth_grid)[None, None]),
+        eyes=eyes,
+        eye_windows=(eye_windows[0], eye_windows[1]),
+    )
+
+
+def _even(length: float) -> int:
+    return 2 * round(length / 2)
+
+
+def _chain(grid: CoarseGrid, scale: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Scale and offset from grid coordinates to ``pixel * scale + start``: (2, 1, 2, 1, 1)."""
+    # pixel = (g + 1) / per_pixel + origin
+    factor = scale / grid.per_pixel
+    offset = (1.0 / grid.per_pixel + grid.origin) * scale + start
+    return np.stack([factor, offset]).reshape(2, 1, 2, 1, 1)
+
+
+def _face_grid(alpha: np.ndarray, cell: int) -> CoarseGrid:
+    """Cells over everything that can move: the person and a rim it may move into."""
+    height, width = alpha.shape
+    rows, columns = np.where(alpha.max(1) > 0.02)[0], np.where(alpha.max(0) > 0.02)[0]
+    slack = 3 * cell + min(height, width) // 16
+    # Even canvases need not be a multiple of the cell: cells may reach over the right and lower
+    # edge, where they are cut by starting at the canvas's edge and ending at its last whole cell.
+    left = max(0, int(columns[0]) - slack) // cell * cell
+    top = max(0, int(rows[0]) - slack) // cell * cell
+    right = min(width, int(columns[-1]) + slack)
+    bottom = min(height, int(rows[-1]) + slack)
+    return CoarseGrid(left, top, (right - left) // cell, (bottom - top) // cell, cell)
+
+
+def _mouth_grid(frame: FaceFrame, cell: int, inside: CoarseGrid) -> CoarseGrid:
+    """Cells over the mouth's range, with margin for fields that look beyond it."""
+    low = frame.origin - frame.unit * np.array([0.72, 0.52])
+    high = frame.origin + frame.unit * np.array([0.72, 0.86])
+    left = max(int(low[0]) // cell * cell, inside.left)
+    top = max(int(low[1]) // cell * cell, inside.top)
+    right = min(int(high[0]), inside.left + inside.width)
+    bottom = min(int(high[1]), inside.top + inside.height)
+    return CoarseGrid(left, top, (right - left) // cell, (bottom - top) // cell, cell, margin=4)
+
+
+def _at_nodes(values: np.ndarray, grid: CoarseGrid) -> np.ndarray:
+    """Averages of ``values`` over the cells: float32 (rows, columns), margin included."""
+    at = grid.nodes().astype(np.float32)
+    soft = cv2.blur(values, (grid.cell, grid.cell))
+    return cv2.remap(
+        soft, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def _upsampled(at_nodes: np.ndarray, grid: CoarseGrid, like: np.ndarray) -> np.ndarray:
+    """Node values as the renderer will see them, over the canvas; ``like`` outside the grid."""
+    rows, columns = at_nodes.shape
+    position = (grid.pixel_grid() + 1) / 2 * np.array([columns, rows]) - 0.5
+    position = position.astype(np.float32)
+    out = like.copy()
+    out[grid.top : grid.top + grid.height, grid.left : grid.left + grid.width] = cv2.remap(
+        at_nodes,
+        position[..., 0],
+        position[..., 1],
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return out
+
+
+def _rigid_layers(nodes: int) -> list[np.ndarray]:
+    """Fields of what does not bend: skull, lower teeth, tongue. float32 (basis, 2, nodes) each."""
+    skull, teeth, tongue = (np.zeros((len(Basis), 2, nodes), np.float32) for _ in range(3))
+    teeth[Basis.OPEN, 1], teeth[Basis.JAW, 1] = TEETH_SHARE, TEETH_JAW
+    tongue[Basis.OPEN, 1], tongue[Basis.JAW, 1] = TONGUE_SHARE, TONGUE_JAW
+    tongue[Basis.TONGUE, 1] = -1.0
+    return [skull, teeth, tongue]
+
+
+def _lip_masks(window: Window, frame: FaceFrame, lips: LipLines) -> tuple[np.ndarray, np.ndarray]:
+    """Depth below the upper lip in pixels (hole), and the ramp of the jaw side's opacity."""
+    at = frame.to_frame(window.positions())
+    x, y = at[..., 0], at[..., 1]
+    across = np.abs(frame.across(x))
+    below_upper = (y - lips.upper_at(x)) * frame.unit
+    below_lower = (y - lips.lower_at(x)) * frame.unit
+    # The hole ends at the corners.
+    half = (frame.half_width_left + frame.half_width_right) / 2 * frame.unit
+    depth = np.minimum(below_upper, (0.985 - across) * half)
+    # Sharp between the lips; beyond the corners both sides agree and blend over a wide band.
+    wide = 1.0 + 0.16 * frame.unit * smoothstep(0.97, 1.35, across)
+    ramp = below_lower / wide + 1.0 - 0.5 * smoothstep(0.97, 1.1, across)
+    return depth.astype(np.float32), ramp.astype(np.float32)
+
+
+def _border_blend(grid: CoarseGrid) -> np.ndarray:
+    """1 inside the patch, falling to 0 over its last cells: float32 (height, width)."""
+    x = np.minimum(np.arange(grid.width), np.arange(grid.width)[::-1]) + 0.5
+    y = np.minimum(np.arange(grid.height), np.arange(grid.height)[::-1]) + 0.5
+    band = 2.0 * grid.cell
+    return smoothstep(0.0, 1.0, np.minimum(x[None], y[:, None]) / band).astype(np.float32)

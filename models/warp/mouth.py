@@ -1,0 +1,194 @@
+"""The inside of the mouth: teeth, tongue and cavity, drawn once per person in the photo's light."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from models.face import topology
+from models.i420 import rgb_to_yuv
+from models.warp.anatomy import FaceFrame, smoothstep
+from models.warp.lips import LipLines
+from models.warp.texture import Window
+
+# Widths of the upper teeth as seen from the front, from the middle outwards, in distances of the
+# pupils (about 63 mm): incisors, canine, premolars, molar, the outer ones turned away.
+UPPER_WIDTHS = (0.128, 0.100, 0.098, 0.078, 0.066, 0.055)
+LOWER_WIDTHS = (0.080, 0.086, 0.092, 0.080, 0.070, 0.055)
+UPPER_EDGE = 0.042
+"""How far the upper incisors reach below the line where the lips meet, units."""
+LOWER_EDGE = 0.012
+"""Height of the lower incisors' edge below that line, mouth closed."""
+
+
+@dataclass(frozen=True)
+class MouthColours:
+    """RGB, 0 to 255, float64 (3,) each."""
+
+    teeth: np.ndarray
+    gums: np.ndarray
+    tongue: np.ndarray
+    cavity: np.ndarray
+
+
+def mouth_colours(rgb: np.ndarray, landmarks: np.ndarray, frame: FaceFrame) -> MouthColours:
+    """Colours of the mouth's inside under the light of the photo.
+
+    How bright teeth look is taken from the skin and from the whites of the eyes, their tint from
+    both; flesh takes after the lips.
+    """
+    points = landmarks[:, :2]
+    skin = _median_around(rgb, points[[50, 280, 205, 425, 199]], 0.10 * frame.unit)
+    lip = _median_around(rgb, points[[17, 84, 314, 85, 315]], 0.03 * frame.unit)
+    white = _eye_white(rgb, points)
+    light = max(skin.max() / 225.0, 0.92 * white.max() / 235.0)
+    light = float(np.clip(light, 0.25, 1.0))
+    tint = 0.5 * white / max(white.max(), 1.0) + 0.5
+    tint = 0.75 * tint + 0.25 * skin / max(skin.max(), 1.0)
+    teeth = np.array([236.0, 229.0, 214.0]) * light * tint / tint.max() * 0.93
+    lip_hue = lip / max(lip.max(), 1.0)
+    flesh = np.array([205.0, 112.0, 108.0]) * light
+    gums = 0.5 * flesh + 0.5 * lip_hue * flesh.max()
+    tongue = 0.78 * (0.6 * flesh + 0.4 * lip_hue * flesh.max())
+    cavity = 0.14 * lip_hue * 200.0 * light * np.array([1.0, 0.72, 0.72])
+    return MouthColours(teeth, gums, tongue, cavity)
+
+
+@dataclass(frozen=True)
+class MouthTextures:
+    """What is inside the mouth, drawn as with closed lips, over one window of the canvas."""
+
+    window: Window
+    layers: np.ndarray
+    """float32 (3, 4, 2 height, 2 width): upper teeth, lower teeth, tongue; Y, U, V, opacity."""
+    cavity: np.ndarray
+    """Y, U, V of the dark: float32 (3,)."""
+
+
+def draw_mouth(
+    rgb: np.ndarray, landmarks: np.ndarray, frame: FaceFrame, lips: LipLines, sharpness: float
+) -> MouthTextures:
+    """Draw the mouth's inside for one person.
+
+    Args:
+        rgb: the framed photo, uint8 (height, width, 3).
+        landmarks: (478, 3), pixels.
+        frame: of the face.
+        lips: inner edges of the lips.
+        sharpness: blur of the photo as the standard deviation of a Gaussian, pixels.
+    """
+    colours = mouth_colours(rgb, landmarks, frame)
+    half = 0.62 * frame.unit
+    left, top = np.floor(frame.origin - (half, 0.62 * frame.unit)).astype(int)
+    window = Window(int(left), int(top), int(2 * half) + 2, int(1.2 * frame.unit) + 2)
+    at = frame.to_frame(window.positions())
+    x, y = at[..., 0], at[..., 1] - float(lips.closed_at(np.array(0.0)))
+    # Faces differ in the width of their mouths, teeth go along with about half of that.
+    spread = (frame.half_width_left + frame.half_width_right) / 0.8
+    x = x / (0.5 + 0.5 * spread)
+    blur = 2 * np.hypot(sharpness, 0.35)
+    layers = [
+        _finish(*_teeth(x, y, colours, upper=True), blur),
+        _finish(*_teeth(x, y, colours, upper=False), blur),
+        _finish(*_tongue(x, y, colours), blur + 0.02 * frame.unit),
+    ]
+    return MouthTextures(window, np.stack(layers), rgb_to_yuv(colours.cavity[None])[0])
+
+
+def _finish(rgb: np.ndarray, opacity: np.ndarray, blur: float) -> np.ndarray:
+    """YUV and opacity, blurred like the photo: float32 (4, height, width)."""
+    yuv = rgb_to_yuv(np.clip(rgb, 0, 255).astype(np.float32))
+    layer = np.dstack([yuv, opacity.astype(np.float32)])
+    layer = cv2.GaussianBlur(layer, (0, 0), max(blur, 0.3))
+    return np.ascontiguousarray(layer.transpose(2, 0, 1))
+
+
+def _teeth(
+    x: np.ndarray, y: np.ndarray, colours: MouthColours, upper: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """A row of teeth with its gums, (rgb, opacity); ``y`` counts down from the closed lips."""
+    widths = np.array(UPPER_WIDTHS if upper else LOWER_WIDTHS)
+    bounds = np.concatenate([[0.0], np.cumsum(widths)])
+    reach = np.abs(x)
+    number = np.clip(np.searchsorted(bounds, reach.ravel(), "right") - 1, 0, len(widths) - 1)
+    number = number.reshape(x.shape)
+    # -1 at the tooth's inner side, 1 at its outer.
+    t = 2 * (reach - bounds[number]) / widths[number] - 1
+    arc = np.clip(reach / bounds[-1], 0, 1)
+    if upper:
+        down = y
+        edge = UPPER_EDGE - 0.055 * arc**2
+        length = np.array([0.165, 0.145, 0.165, 0.125, 0.115, 0.11])[number]
+        shorter = np.array([0.0, 0.014, 0.004, 0.012, 0.016, 0.02])[number]
+        corner = np.array([0.014, 0.020, 0.030, 0.022, 0.018, 0.018])[number]
+    else:
+        # The same picture upside down.
+        down = -y
+        edge = -LOWER_EDGE - 0.030 * arc**2
+        length = np.array([0.125, 0.125, 0.14, 0.11, 0.10, 0.10])[number]
+        shorter = np.array([0.0, 0.002, -0.004, 0.006, 0.010, 0.014])[number]
+        corner = np.array([0.008, 0.010, 0.024, 0.018, 0.016, 0.016])[number]
+    pointed = (number == 2).astype(float)
+    tip = edge - shorter - corner * (np.abs(t) ** (3.5 - 2.0 * pointed))
+    above = tip - down
+    """Height above the tooth's edge, towards its gum."""
+    soft = 0.006
+    opacity = smoothstep(-soft, soft, above)
+    # The neck narrows towards the gum; between two teeth lies a dark line, wider near the edge.
+    neck = np.clip(above / length, 0, 1)
+    seam = smoothstep(0.80, 1.02, np.abs(t)) * (0.30 + 0.25 * smoothstep(0.5, 0.0, neck))
+    round_side = 1 - 0.13 * np.abs(t) ** 2.5
+    enamel = round_side * (1 - 0.10 * neck) * (1 - 0.10 * smoothstep(0.035, 0.0, above))
+    gloss = 0.07 * np.exp(-((t + 0.15) ** 2) / 0.12 - ((neck - 0.38) ** 2) / 0.05)
+    brightness = (enamel + gloss) * (1 - seam)
+    # The arch turns away from the light.
+    around = 1 - 0.62 * arc**1.8
+    warm = np.stack([np.ones_like(neck), 1 - 0.03 * neck, 1 - 0.08 * neck], -1)
+    rgb = colours.teeth * warm * (brightness * around)[..., None]
+    gum_line = length * (1 - 0.10 * t**2 * 1.0) + 0.012 * (np.abs(t) ** 2)
+    gum = smoothstep(-0.008, 0.008, above - gum_line)[..., None]
+    rgb = rgb * (1 - gum) + colours.gums * (0.75 * around)[..., None] * gum
+    if not upper:
+        rgb = rgb * 0.80
+    opacity = opacity * (1 - smoothstep(0.94, 1.06, reach / bounds[-1]))
+    return rgb, opacity
+
+
+def _tongue(x: np.ndarray, y: np.ndarray, colours: MouthColours) -> tuple[np.ndarray, np.ndarray]:
+    """The tongue lying behind the lower teeth, (rgb, opacity)."""
+    across = np.clip(np.abs(x) / 0.30, 0, 1)
+    top = 0.012 + 0.09 * across**2.2 + 0.010 * np.exp(-((x / 0.03) ** 2))
+    below = y - top
+    opacity = smoothstep(-0.006, 0.016, below) * (1 - smoothstep(0.75, 1.0, across))
+    light = 0.52 + 0.30 * np.exp(-(((below - 0.05) / 0.045) ** 2)) - 0.20 * across**2
+    light *= 1 - 0.22 * np.exp(-((x / 0.018) ** 2)) * smoothstep(0.0, 0.05, below)
+    return colours.tongue * light[..., None], opacity
+
+
+def _median_around(rgb: np.ndarray, points: np.ndarray, radius: float) -> np.ndarray:
+    """Median colour of small discs around points: float64 (3,)."""
+    mask = np.zeros(rgb.shape[:2], np.uint8)
+    for x, y in points:
+        cv2.circle(mask, (round(float(x)), round(float(y))), max(1, round(radius)), 1, -1)
+    inside = rgb[mask > 0]
+    if not len(inside):
+        return np.array([190.0, 150.0, 130.0])
+    return np.median(inside, axis=0).astype(np.float64)
+
+
+def _eye_white(rgb: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Colour of the brightest parts between the lids: float64 (3,)."""
+    mask = np.zeros(rgb.shape[:2], np.uint8)
+    for upper, lower in (
+        (topology.RIGHT_EYE_UPPER, topology.RIGHT_EYE_LOWER),
+        (topology.LEFT_EYE_UPPER, topology.LEFT_EYE_LOWER),
+    ):
+        ring = np.concatenate([points[list(upper)], points[list(lower[::-1])]])
+        cv2.fillPoly(mask, [np.round(ring).astype(np.int32)], 1)
+    inside = rgb[mask > 0].astype(np.float64)
+    if len(inside) < 8:
+        return np.array([200.0, 195.0, 190.0])
+    order = inside.sum(1).argsort()
+    return inside[order[int(0.75 * len(order)) : max(int(0.95 * len(order)), 1) + 1]].mean(0)

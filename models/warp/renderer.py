@@ -1,0 +1,164 @@
+"""Motion to pictures: the photo warped by its person's motion, in batches, as I420."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+
+from models.warp.expression import coefficients
+from models.warp.eyes import blend_eyes
+from models.warp.grid import invert, sample
+from models.warp.head import head_coefficients
+from models.warp.identity import Field, WarpIdentity
+from models.warp.motion import WarpPose
+
+FACE_ITERATIONS = 4
+MOUTH_ITERATIONS = 5
+
+
+def render(poses: Sequence[WarpPose]) -> list[np.ndarray]:
+    """One I420 picture per pose, in their order: uint8, shape ``canvas.i420_shape``.
+
+    Poses of one identity are rendered in one go.
+    """
+    groups: dict[int, list[int]] = {}
+    for i, pose in enumerate(poses):
+        groups.setdefault(id(pose.identity), []).append(i)
+    frames: list[np.ndarray | None] = [None] * len(poses)
+    for members in groups.values():
+        motions = np.stack([poses[i].motion for i in members])
+        pictures = render_identity(poses[members[0]].identity, motions).cpu().numpy()
+        for i, picture in zip(members, pictures, strict=True):
+            frames[i] = picture
+    return [frame for frame in frames if frame is not None]
+
+
+@torch.inference_mode()
+def render_identity(identity: WarpIdentity, motions: np.ndarray) -> torch.Tensor:
+    """Pictures of one person.
+
+    Args:
+        identity: whose.
+        motions: float32 (n, channels).
+
+    Returns:
+        uint8 (n, height * 3 / 2, width) on the identity's device: I420.
+    """
+    motion = torch.as_tensor(motions, dtype=torch.float32, device=identity.device)
+    n = len(motion)
+    weights = _weights(motion)
+
+    # The whole person, at the resolution of the coarse grid first.
+    source = _sources(identity.face, weights, FACE_ITERATIONS)[:, 0]
+    opacity = sample(identity.alpha.expand(n, -1, -1, -1), source.permute(0, 2, 3, 1))
+    scale, offset = identity.to_canvas
+    coarse = torch.cat([torch.addcmul(offset, source, scale), opacity], 1)
+
+    fine = sample(coarse + identity.luma_shift, identity.face.pixels.expand(n, -1, -1, -1))
+    luma = sample(identity.luma.expand(n, -1, -1, -1), fine[:, :2].permute(0, 2, 3, 1))
+    luma = torch.lerp(identity.plate_luma, luma, fine[:, 2:])
+    half = sample(coarse, identity.chroma_pixels.expand(n, -1, -1, -1))
+    chroma = sample(identity.chroma.expand(n, -1, -1, -1), half[:, :2].permute(0, 2, 3, 1))
+    chroma = torch.lerp(identity.plate_chroma, chroma, half[:, 2:])
+
+    _paint_eyes(identity, motion, fine, luma, chroma)
+    _paint_mouth(identity, weights, luma, chroma)
+    return _pack(identity, luma, chroma)
+
+
+def _weights(motion: torch.Tensor) -> torch.Tensor:
+    """Weights of all fields in the face's frame: (n, 2, 2 * basis + head fields)."""
+    expression = coefficients(motion)[:, None]
+    turn, head = head_coefficients(motion)
+    return torch.cat([turn[:, :, :1] * expression, turn[:, :, 1:] * expression, head], 2)
+
+
+def _sources(field: Field, weights: torch.Tensor, iterations: int) -> torch.Tensor:
+    """Where each node's picture came from, by layer: (n, layers, 2, rows, columns)."""
+    rows, columns = field.grid.shape
+    layers = len(field.fields)
+    displacement = (field.to_grid @ weights)[:, None] @ field.fields
+    displacement = displacement.reshape(-1, 2, rows, columns)
+    return invert(displacement, field.base, iterations).reshape(-1, layers, 2, rows, columns)
+
+
+def _paint_eyes(
+    identity: WarpIdentity,
+    motion: torch.Tensor,
+    fine: torch.Tensor,
+    luma: torch.Tensor,
+    chroma: torch.Tensor,
+) -> None:
+    texture = identity.eyes.texture
+    height, width = texture.shape[2] // 2 - 24, texture.shape[3] // 2 - 24
+    source = torch.stack(
+        [fine[:, :2, y : y + height, x : x + width] for x, y in identity.eye_windows], 1
+    )
+    eyes = blend_eyes(identity.eyes, source, motion)
+    for i, (x, y) in enumerate(identity.eye_windows):
+        luma[:, 0, y : y + height, x : x + width] = eyes[:, i, 0]
+        chroma[:, :, y // 2 : (y + height) // 2, x // 2 : (x + width) // 2] = functional.avg_pool2d(
+            eyes[:, i, 1:], 2
+        )
+
+
+def _paint_mouth(
+    identity: WarpIdentity, weights: torch.Tensor, luma: torch.Tensor, chroma: torch.Tensor
+) -> None:
+    n = len(weights)
+    field = identity.mouth
+    source = _sources(field, weights, MOUTH_ITERATIONS)
+    scale, offset = identity.mouth_to_lips
+    lips = torch.addcmul(offset, source[:, :2].flatten(0, 1), scale)
+    scale, offset = identity.mouth_to_inside
+    inside = torch.addcmul(offset, source[:, 2:].flatten(0, 1), scale)
+    pixels = field.pixels
+    at_lips = sample(lips, pixels.expand(2 * n, -1, -1, -1)).permute(0, 2, 3, 1)
+    at_inside = sample(inside, pixels.expand(3 * n, -1, -1, -1)).permute(0, 2, 3, 1)
+
+    height, width = field.grid.height, field.grid.width
+    skin = sample(identity.lips.expand(2 * n, -1, -1, -1), at_lips)
+    upper, lower = skin.reshape(n, 2, 5, height, width).unbind(1)
+    layers = identity.inside.expand(n, -1, -1, -1, -1).flatten(0, 1)
+    teeth, low_teeth, tongue = sample(layers, at_inside).reshape(n, 3, 4, height, width).unbind(1)
+
+    depth = upper[:, 3:4]
+    dark = torch.lerp(identity.cavity, tongue[:, :3], tongue[:, 3:])
+    dark = torch.lerp(dark, low_teeth[:, :3], low_teeth[:, 3:])
+    dark = torch.lerp(dark, teeth[:, :3], teeth[:, 3:])
+    # The upper lip throws its shadow on what is just below it.
+    shade = 1 - 0.50 * torch.exp(depth.clamp(min=0) * (-1.0 / (0.055 * identity.unit)))
+    dark = torch.cat([(dark[:, :1] - 16) * shade + 16, (dark[:, 1:] - 128) * shade + 128], 1)
+    patch = torch.lerp(upper[:, :3], dark, depth.clamp(0, 1))
+    patch = torch.lerp(patch, lower[:, :3], lower[:, 4:5].clamp(0, 1))
+
+    x, y = field.grid.left - identity.face.grid.left, field.grid.top - identity.face.grid.top
+    area = luma[:, :, y : y + height, x : x + width]
+    area.lerp_(patch[:, :1], identity.mouth_blend)
+    x, y = x // 2, y // 2
+    area = chroma[:, :, y : y + height // 2, x : x + width // 2]
+    area.lerp_(
+        functional.avg_pool2d(patch[:, 1:], 2), functional.avg_pool2d(identity.mouth_blend, 2)
+    )
+
+
+def _pack(identity: WarpIdentity, luma: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
+    """Planes of the moving part, pasted into the still picture: uint8 (n, height * 3/2, width)."""
+    n = len(luma)
+    width, height = identity.canvas.width, identity.canvas.height
+    grid = identity.face.grid
+    out = identity.still.expand(n, -1, -1).clone()
+    out[:, grid.top : grid.top + grid.height, grid.left : grid.left + grid.width] = _bytes(luma)[
+        :, 0
+    ]
+    planes = out[:, height:].view(n, 2, height // 2, width // 2)
+    x, y = grid.left // 2, grid.top // 2
+    planes[:, :, y : y + grid.height // 2, x : x + grid.width // 2] = _bytes(chroma)
+    return out
+
+
+def _bytes(values: torch.Tensor) -> torch.Tensor:
+    return values.add_(0.5).clamp_(0, 255).to(torch.uint8)
