@@ -56,7 +56,7 @@ class _HttpServer(uvicorn.Server):
 @asynccontextmanager
 async def http_server(worker: Worker, settings: WorkerSettings) -> AsyncIterator[int]:
     """The HTTP service, listening while the context lasts; yields its port."""
-    app = create_app(settings, worker, worker.metrics)
+    app = create_app(settings, worker)
     app.include_router(whep_router(worker.whep_room))
     config = uvicorn.Config(
         app,

@@ -29,6 +29,9 @@ from worker.speech_file import read_speech
 PIECE_S = 0.1
 """Seconds of speech per WebSocket message."""
 
+AHEAD_S = 60.0
+"""Seconds that are sent ahead of the recording: a session's backlog is bounded."""
+
 TAIL_FRAMES = 10
 """Frames after the last speech frame that the recording keeps."""
 
@@ -92,9 +95,10 @@ async def talk(
             assert session is not None
             assert isinstance(session.room, file.FileRoom)
             total = -(-len(pcm) * FPS // rate) + TAIL_FRAMES
-            watching = asyncio.create_task(_watch(session.room, total, progress))
+            recording = _Recording(session.room, total, progress)
+            watching = asyncio.create_task(recording.watch())
             try:
-                await _converse(worker.ws_uri, session_id, token, pcm, rate, watching)
+                await _converse(worker.ws_uri, session_id, token, pcm, rate, recording)
             finally:
                 watching.cancel()
             await session.closed.wait()
@@ -115,7 +119,7 @@ async def _converse(
     token: str,
     pcm: np.ndarray,
     rate: int,
-    recorded: asyncio.Task[None],
+    recording: _Recording,
 ) -> None:
     """The client's side of the session."""
     async with connect(uri, max_size=None) as socket:
@@ -131,6 +135,8 @@ async def _converse(
         await _send(socket, type="agent.speak.begin")
         piece = max(1, round(PIECE_S * rate))
         for at in range(0, len(pcm), piece):
+            while at / rate - recording.seconds > AHEAD_S:
+                await asyncio.sleep(0.05)
             await socket.send(pcm[at : at + piece].astype("<i2").tobytes())
         await _send(socket, type="agent.speak.end")
         ended = await _receive(socket, "agent.speak.ended")
@@ -138,7 +144,7 @@ async def _converse(
             raise TalkError(f"speech was not played to its end ({ended['reason']})")
         try:
             async with asyncio.timeout(SETTLE_S):
-                await asyncio.shield(recorded)
+                await recording.complete.wait()
         except TimeoutError:
             raise TalkError("the recording did not get its last frames in time") from None
         await _send(socket, type="session.end")
@@ -161,12 +167,28 @@ async def _receive(socket: ClientConnection, wanted: str) -> dict[str, Any]:
     raise TalkError("the worker closed the connection; see its log")
 
 
-async def _watch(room: file.FileRoom, total: int, progress: Callable[[int, int], None]) -> None:
-    """Report progress until the recording holds ``total`` frames."""
-    while room.frames_written < total:
-        progress(room.frames_written, total)
-        await asyncio.sleep(0.05)
-    progress(total, total)
+class _Recording:
+    """How far the recording has come."""
+
+    def __init__(
+        self, room: file.FileRoom, total: int, progress: Callable[[int, int], None]
+    ) -> None:
+        self.complete = asyncio.Event()
+        self._room = room
+        self._total = total
+        self._progress = progress
+
+    @property
+    def seconds(self) -> float:
+        return self._room.frames_written / FPS
+
+    async def watch(self) -> None:
+        """Report progress until the recording holds all its frames."""
+        while (done := self._room.frames_written) < self._total:
+            self._progress(done, self._total)
+            await asyncio.sleep(0.05)
+        self._progress(self._total, self._total)
+        self.complete.set()
 
 
 class _Laps:
