@@ -205,9 +205,7 @@ async def test_nobody_ever_came(engine, renders):
 
 async def test_the_last_viewer_leaving_ends_a_session_without_socket(engine, renders):
     room = MemoryRoom(live=True)
-    one = session(
-        engine, renders, room, lifecycle=LifecycleSettings(empty_room_grace_s=0.05)
-    )
+    one = session(engine, renders, room, lifecycle=LifecycleSettings(empty_room_grace_s=0.05))
     one.start()
     await until(lambda: one.ready)
     one.attach()

@@ -1,0 +1,184 @@
+"""A resident worker as its clients meet it: HTTP in front, the speech socket behind."""
+
+import asyncio
+import base64
+import io
+import json
+from contextlib import AsyncExitStack
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.fakes.engine import FlapEngine
+from worker.server import PortError, http_server, speech_server
+from worker.service import Worker
+from worker.settings import WorkerSettings
+
+SECRET = "a-secret-of-the-operator"
+
+
+def photo_base64() -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (320, 320), "grey").save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def body(session_id: str = "sess-1", token: str = "token-of-the-session", **more) -> dict:
+    return {
+        "session_id": session_id,
+        "session_token": token,
+        "size": "64x64",
+        "aspect_ratio": "1:1",
+        "room": {"platform": "whep"},
+        "avatar": {"image_base64": photo_base64()},
+        **more,
+    }
+
+
+class Running:
+    """A worker with its two servers on free ports."""
+
+    def __init__(self, **settings) -> None:
+        self.settings = WorkerSettings(
+            http_port=0, ws_port=0, secret=SECRET, **{"max_sessions": 2, **settings}
+        )
+        self.worker = Worker(self.settings, FlapEngine)
+        self.stack = AsyncExitStack()
+
+    async def __aenter__(self) -> "Running":
+        self.stack.push_async_callback(self.worker.aclose)
+        await self.stack.enter_async_context(http_server(self.worker, self.settings))
+        await self.stack.enter_async_context(speech_server(self.worker, self.settings))
+        self.http = await self.stack.enter_async_context(
+            httpx.AsyncClient(
+                base_url=self.worker.http_url, headers={"Authorization": f"Bearer {SECRET}"}
+            )
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stack.aclose()
+
+    async def enter(self, session_id: str = "sess-1", token: str = "token-of-the-session", **init):
+        socket = await self.stack.enter_async_context(connect(self.worker.ws_uri))
+        message = {"type": "session.init", "session_id": session_id, "session_token": token, **init}
+        await socket.send(json.dumps(message))
+        return socket
+
+
+async def receive(socket, wanted: str) -> dict:
+    async with asyncio.timeout(5):
+        async for text in socket:
+            message = json.loads(text)
+            if message["type"] == wanted:
+                return message
+    raise AssertionError(f"the socket closed before {wanted} came")
+
+
+async def test_a_session_from_http_to_its_end():
+    async with Running() as running:
+        assert (await running.http.get("/readyz")).json()["reason"] == "warming"
+        await running.worker.start()
+        assert (await running.http.get("/readyz")).status_code == 200
+        created = await running.http.post("/sessions", json=body())
+        assert created.status_code == 200, created.text
+        assert created.json()["ws_uri"] == running.worker.ws_uri
+        page = await running.http.get(created.json()["watch_url"])
+        assert page.status_code == 200
+        assert "<video" in page.text
+
+        socket = await running.enter(events=["playback", "lifecycle"])
+        await receive(socket, "session.ready")
+        pcm = base64.b64encode(np.full(4800, 9000, "<i2").tobytes()).decode()
+        await socket.send(json.dumps({"type": "agent.speak", "audio": pcm, "sample_rate": 24000}))
+        confirmed = await receive(socket, "agent.speak.confirmed")
+        assert confirmed["audio_samples"] == 3200
+        await socket.send(json.dumps({"type": "agent.speak.end"}))
+        ended = await receive(socket, "agent.speak.ended")
+        assert ended["playback_position"] == pytest.approx(0.2, abs=0.001)
+        await socket.send(json.dumps({"type": "session.end"}))
+        last = await receive(socket, "session.ended")
+        assert last["reason"] == "client_request"
+        with pytest.raises(ConnectionClosed) as closed:
+            await socket.recv()
+        assert closed.value.rcvd.code == 1000
+        assert (await running.http.get("/sessions")).json()["sessions"] == []
+        text = (await running.http.get("/metrics")).text
+        assert 'avatar_sessions_total{outcome="client_request"} 1.0' in text
+
+
+async def test_an_interrupt_is_confirmed_after_the_segments_were_reported():
+    async with Running() as running:
+        await running.worker.start()
+        await running.http.post("/sessions", json=body())
+        socket = await running.enter(events=["playback"])
+        await socket.send(json.dumps({"type": "agent.speak.begin", "utterance_id": "u"}))
+        pcm = base64.b64encode(np.full(48000, 9000, "<i2").tobytes()).decode()
+        await socket.send(json.dumps({"type": "agent.speak", "audio": pcm}))
+        await receive(socket, "agent.speak.started")
+        await socket.send(json.dumps({"type": "agent.interrupt"}))
+        kinds = [json.loads(await socket.recv())["type"] for _ in range(2)]
+        assert kinds == ["agent.speak.ended", "agent.interrupt.confirmed"]
+
+
+async def test_wrong_token_unknown_session_and_ended_session():
+    async with Running() as running:
+        await running.worker.start()
+        await running.http.post("/sessions", json=body())
+        for session_id, token in (("sess-1", "wrong"), ("sess-2", "token-of-the-session")):
+            socket = await running.enter(session_id, token)
+            error = await receive(socket, "error")
+            assert error["error"] == "Invalid session credentials"
+        assert (await running.http.delete("/sessions/sess-1")).status_code == 200
+        socket = await running.enter()
+        assert (await receive(socket, "error"))["error"] == "Session has ended"
+        again = await running.http.post("/sessions", json=body())
+        assert again.status_code == 409
+
+
+async def test_parallel_creates_cannot_overbook():
+    async with Running(max_sessions=2) as running:
+        await running.worker.start()
+        answers = await asyncio.gather(
+            *(running.http.post("/sessions", json=body(f"sess-{n}")) for n in range(8))
+        )
+        assert sorted(answer.status_code for answer in answers) == [200] * 2 + [503] * 6
+        assert (await running.http.get("/readyz")).json()["reason"] == "full"
+
+
+async def test_draining_lets_speech_go_on_and_then_ends_what_is_left():
+    async with Running() as running:
+        await running.worker.start()
+        await running.http.post("/sessions", json=body())
+        socket = await running.enter(events=["lifecycle"])
+        await receive(socket, "session.ready")
+        draining = asyncio.create_task(running.worker.drain(0.5))
+        assert (await receive(socket, "session.draining"))["reason"] == "server_shutdown"
+        refused = await running.http.post("/sessions", json=body("sess-2"))
+        assert refused.status_code == 503
+        assert (await receive(socket, "session.ended"))["reason"] == "server_shutdown"
+        await draining
+        with pytest.raises(ConnectionClosed) as closed:
+            await socket.recv()
+        assert closed.value.rcvd.code == 1001
+
+
+async def test_a_photo_that_cannot_be_used_frees_its_slot():
+    async with Running(max_sessions=1) as running:
+        await running.worker.start()
+        broken = body(avatar={"image_base64": base64.b64encode(b"no photo at all").decode()})
+        assert (await running.http.post("/sessions", json=broken)).status_code == 400
+        assert (await running.http.post("/sessions", json=body())).status_code == 200
+
+
+async def test_a_port_in_use_is_named():
+    async with Running() as running:
+        port = int(running.worker.ws_uri.split(":")[2].split("/")[0])
+        settings = WorkerSettings(ws_port=port)
+        with pytest.raises(PortError, match="AVATAR_WORKER_WS_PORT"):
+            async with speech_server(running.worker, settings):
+                pass
