@@ -3,62 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from models.engine import Canvas
+from models.face import FaceAnalyzer, default_analyzer, frame_portrait, inspect_portrait
+from models.warp.actor import WarpActor
 from models.warp.identity import WarpIdentity, build_identity
 from models.warp.motion import WarpPose
 from models.warp.renderer import render
-
-if TYPE_CHECKING:
-    from models.face import FaceAnalyzer
-    from models.warp.actor import WarpActor
+from models.warp.speech_to_motion import LOOKAHEAD, SpeechToMotion
 
 
 class WarpEngine:
-    """Implements ``models.engine.Engine``. Thread-safe: it keeps no state between calls."""
+    """Implements ``models.engine.Engine``. Thread-safe: nothing of it changes between calls."""
 
     name = "warp"
 
+    lookahead_s = LOOKAHEAD * 0.02
+    """The network looks five rows of 20 ms beyond the one it finishes."""
+
     def __init__(
-        self, device: str | torch.device = "cpu", analyzer: FaceAnalyzer | None = None
+        self,
+        device: str | torch.device = "cpu",
+        analyzer: FaceAnalyzer | None = None,
+        liveliness: float = 1.0,
     ) -> None:
-        """Choose where to run.
+        """Load the face models and the weights of the speech network.
 
         Args:
-            device: a torch device.
-            analyzer: finds the face; default: MediaPipe's, loaded on first use.
+            device: a torch device; pictures are rendered there. The speech network is so small
+                that it always runs on the CPU.
+            analyzer: finds the face; default: MediaPipe's.
+            liveliness: how much the face moves by itself: 0 still, 1 natural, 2 restless.
+
+        Raises:
+            models.assets.AssetError: a model file cannot be had; says which and how to fetch it.
         """
         self.device = torch.device(device)
-        self._analyzer = analyzer
+        self.liveliness = liveliness
+        self._analyzer = analyzer or default_analyzer()
+        self._network = SpeechToMotion.load()
 
     def prepare(self, portrait: np.ndarray, canvas: Canvas) -> WarpIdentity:
-        """Find and frame the face of ``portrait`` (uint8 RGB, (height, width, 3)).
+        """Check, find and frame the face of ``portrait`` (uint8 RGB, (height, width, 3)).
 
         Raises:
             models.face.PortraitError: the photo cannot be used; says why and what to send.
         """
-        from models.face import default_analyzer, frame_portrait
-
-        if self._analyzer is None:
-            self._analyzer = default_analyzer()
-        faces = self._analyzer.analyze(portrait)
-        if not faces:
-            from models.face import PortraitError
-
-            raise PortraitError(
-                "NO_FACE", "no face was found in the portrait", "Send a photo with one clear face"
-            )
-        return build_identity(frame_portrait(portrait, faces[0], canvas), self.device)
+        face = inspect_portrait(portrait, self._analyzer).face
+        return build_identity(frame_portrait(portrait, face, canvas), self.device)
 
     def actor(self, identity: WarpIdentity, seed: int = 0) -> WarpActor:
         """A performer for one session. The same seed performs the same idle motion."""
-        from models.warp.actor import WarpActor
-
-        return WarpActor(identity, seed=seed)
+        return WarpActor(identity, self._network, seed=seed, liveliness=self.liveliness)
 
     def render(self, poses: Sequence[WarpPose]) -> list[np.ndarray]:
         """One tightly packed I420 picture per pose: uint8, shape ``canvas.i420_shape``."""
