@@ -21,6 +21,8 @@ CHROMIUM_ARGS = [
     "--autoplay-policy=no-user-gesture-required",
 ]
 
+_VIDEO_WIDTH = "document.querySelector('video').videoWidth"
+
 _OBSERVE = """
 async ({ seconds, box }) => {
   const video = document.querySelector("video");
@@ -107,7 +109,7 @@ async def wait_until_live(page: Page, timeout_s: float = 30.0) -> None:
     """Wait until the watch page plays a picture."""
     await wait_for_state(page, "live", timeout_s)
     async with asyncio.timeout(timeout_s):
-        while not await page.evaluate("document.querySelector('video').videoWidth"):
+        while not await page.evaluate(_VIDEO_WIDTH):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
 
