@@ -58,7 +58,7 @@ def smooth(
     return curve if closed else np.vstack([curve, p[-1]])
 
 
-def outline(text: str) -> list[tuple[float, float]]:
+def trace(text: str) -> list[tuple[float, float]]:
     """Points written as "x,y x,y ..."."""
     return [(float(x), float(y)) for x, y in (point.split(",") for point in text.split())]
 
@@ -136,7 +136,7 @@ def blur(image: np.ndarray, cm: float) -> np.ndarray:
 
 FACE = smooth(
     mirrored(
-        outline(
+        trace(
             "0,10.2 3.4,9.8 5.7,7.9 6.6,5.0 6.75,2.2 6.5,-0.8 5.95,-3.4 4.9,-6.0 "
             "3.3,-8.1 1.6,-9.2 0,-9.45"
         )
@@ -144,14 +144,14 @@ FACE = smooth(
 )
 EYE_X, EYE_Y = 3.1, 2.45
 # From the outer corner over the upper lid to the inner corner and back along the lower lid.
-EYE = outline(
+EYE = trace(
     "1.6,0.04 1.2,0.44 0.5,0.72 -0.25,0.7 -0.95,0.34 -1.58,-0.24 -1.05,-0.34 "
     "-0.3,-0.53 0.45,-0.5 1.12,-0.28"
 )
 LIP_UPPER = mirrored(
-    outline("0,-3.84 0.5,-3.66 1.2,-3.86 2.0,-4.13 2.6,-4.28 1.7,-4.40 0.8,-4.44 0,-4.54")
+    trace("0,-3.84 0.5,-3.66 1.2,-3.86 2.0,-4.13 2.6,-4.28 1.7,-4.40 0.8,-4.44 0,-4.54")
 )
-LIP_LOWER = mirrored(outline("0,-4.54 0.8,-4.44 1.7,-4.40 2.6,-4.28 1.95,-4.90 1.1,-5.36 0,-5.50"))
+LIP_LOWER = mirrored(trace("0,-4.54 0.8,-4.44 1.7,-4.40 2.6,-4.28 1.95,-4.90 1.1,-5.36 0,-5.50"))
 
 
 def background(art: Painting) -> None:
@@ -219,7 +219,7 @@ def light(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def torso(art: Painting) -> None:
     """Neck, shoulders and a round-necked shirt."""
     neck = smooth(
-        outline(
+        trace(
             "-3.9,-4 -3.75,-8.5 -3.95,-11.2 -5.4,-13.0 -9,-20 9,-20 5.4,-13.0 "
             "3.95,-11.2 3.75,-8.5 3.9,-4"
         )
@@ -242,7 +242,7 @@ def torso(art: Painting) -> None:
         ),
     )
     shirt = smooth(
-        outline(
+        trace(
             "-22,-27 -19.5,-19.5 -15,-16.6 -9,-14.3 -5.7,-12.8 -4.7,-13.5 -2.8,-15.2 "
             "0,-15.9 2.8,-15.2 4.7,-13.5 5.7,-12.8 9,-14.2 15,-16.6 19.5,-19.5 22,-27 "
             "0,-34"
@@ -259,7 +259,7 @@ def torso(art: Painting) -> None:
     weave = 1 + 0.035 * np.sin(art.y * 34 + 2 * np.sin(art.x * 3)) + 0.03 * knit
     art.lay(np.array(SHIRT) * diffuse * weave[:, :, None] * 1.15, mask)
     collar = smooth(
-        outline("-5.75,-12.75 -4.75,-13.6 -2.8,-15.3 0,-16.0 2.8,-15.3 4.75,-13.6 5.75,-12.75"),
+        trace("-5.75,-12.75 -4.75,-13.6 -2.8,-15.3 0,-16.0 2.8,-15.3 4.75,-13.6 5.75,-12.75"),
         closed=False,
     )
     band = np.vstack([collar, np.add(collar, (0, -0.75))[::-1]])
@@ -295,7 +295,7 @@ def hair_behind(art: Painting) -> None:
     """The bob's back and sides."""
     outline = smooth(
         mirrored(
-            outline(
+            trace(
                 "0,13.2 4.0,12.5 7.0,10.3 8.6,6.2 9.2,0.5 9.3,-4.5 8.9,-8.4 7.3,-10.5 "
                 "4.6,-10.9 2,-9 0,-8"
             )
@@ -406,7 +406,7 @@ def eye(art: Painting, side: int) -> None:
     lower = smooth(put([*EYE[5:], EYE[0]]), closed=False)
     art.strokes([lower], [(150, 92, 80)], 0.07, soft=0.03, alpha=0.75)
     art.strokes([upper], [(34, 20, 16)], 0.17, soft=0.025, alpha=0.95)
-    crease = smooth(put(outline("1.85,0.34 1.3,0.86 0.45,1.14 -0.45,1.06 -1.3,0.48")), closed=False)
+    crease = smooth(put(trace("1.85,0.34 1.3,0.86 0.45,1.14 -0.45,1.06 -1.3,0.48")), closed=False)
     art.strokes([crease], [(128, 74, 60)], 0.09, soft=0.06, alpha=0.75)
     lid = np.vstack([upper, crease])
     art.shade(1.06, art.mask(lid, 0.1) * (1 - ball) * 0.5)
@@ -426,7 +426,7 @@ def eye(art: Painting, side: int) -> None:
 def brows(art: Painting) -> None:
     """Strokes that grow up and outwards."""
     for side in (-1, 1):
-        spine = smooth(outline("1.3,4.2 2.3,4.58 3.4,4.82 4.5,4.62 5.2,4.15"), closed=False)
+        spine = smooth(trace("1.3,4.2 2.3,4.58 3.4,4.82 4.5,4.62 5.2,4.15"), closed=False)
         art.lay(
             np.array(HAIR) * 1.35,
             blur(
@@ -475,7 +475,7 @@ def mouth(art: Painting) -> None:
         both * (art.bump(-0.55, -4.86, 0.62, 0.11) * 0.42 + art.bump(0.6, -4.9, 0.4, 0.08) * 0.2),
     )
     line = smooth(
-        outline("-2.7,-4.24 -1.7,-4.41 -0.8,-4.45 0,-4.55 0.8,-4.45 1.7,-4.41 2.7,-4.24"),
+        trace("-2.7,-4.24 -1.7,-4.41 -0.8,-4.45 0,-4.55 0.8,-4.45 1.7,-4.41 2.7,-4.24"),
         closed=False,
     )
     art.strokes([line], [(92, 34, 36)], 0.12, soft=0.04, alpha=0.85)
@@ -485,7 +485,7 @@ def mouth(art: Painting) -> None:
 def hair_before(art: Painting) -> None:
     """The crown with a parting, and the locks beside the face."""
     crown = smooth(
-        outline(
+        trace(
             "-1.7,9.4 -3.7,8.3 -5.2,6.4 -6.2,4.0 -6.5,1.2 -7.0,-2.5 -8.2,-2.5 "
             "-8.7,2.0 -8.3,6.6 -6.9,10.4 -4.0,12.8 -0.4,13.7 3.6,13.0 6.8,10.6 "
             "8.3,6.6 8.7,2.0 8.2,-2.5 7.0,-2.5 6.5,1.2 6.2,3.8 5.2,6.4 2.8,8.4 "
