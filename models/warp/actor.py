@@ -21,10 +21,10 @@ APERTURE_GAIN = 0.36
 
 # A network trained on squared error is timid: it says less than it means. These stretch its words
 # back: (what it says when the lips rest, factor).
-_APERTURE_STRETCH = (0.12, 1.35)
+_APERTURE_STRETCH = (0.16, 1.45)
 _JAW_STRETCH = (0.10, 1.3)
 _WIDTH_STRETCH = (0.0, 1.3)
-_FIRES = (0.40, 0.70)
+_FIRES = (0.35, 0.60)
 """Probability at which a closure begins to show, and from which on it is complete."""
 _TONGUE_SHOWS = (0.30, 0.90)
 
@@ -62,6 +62,7 @@ class _Moment:
     silent_s: float = 0.0
     part: float = 1.0
     """How far the mouth takes part in what the network says: 0 in long silences."""
+    speech: float = 0.0
     activity: float = 0.0
     loud: float = 0.0
     loud_on_average: float = 0.0
@@ -250,7 +251,8 @@ class WarpActor:
             source=0 if rows is None else self._first,
             silent_s=silent_s,
             part=part,
-            activity=before.activity + dt / 0.5 * (speech - before.activity),
+            speech=before.speech + dt / 0.3 * (speech - before.speech),
+            activity=before.activity + dt / 0.3 * (before.speech - before.activity),
             loud=louder,
             loud_on_average=average,
             nod=before.nod + dt * speed,
@@ -262,9 +264,9 @@ class WarpActor:
         t = now.frame / FPS
         accent = np.zeros(len(CHANNELS), dtype=np.float32)
         drift = self._liveliness * now.activity
-        accent[INDEX["yaw"]] = drift * 1.8 * smooth_noise(self._seed, 201, t / 0.9)
-        accent[INDEX["roll"]] = drift * 1.0 * smooth_noise(self._seed, 202, t / 1.1)
-        accent[INDEX["pitch"]] = drift * 1.0 * smooth_noise(self._seed, 203, t / 0.7)
+        accent[INDEX["yaw"]] = drift * 2.5 * smooth_noise(self._seed, 201, t / 0.9)
+        accent[INDEX["roll"]] = drift * 1.5 * smooth_noise(self._seed, 202, t / 1.1)
+        accent[INDEX["pitch"]] = drift * 1.5 * smooth_noise(self._seed, 203, t / 0.7)
         accent[INDEX["pitch"]] += self._liveliness * 1.6 * now.nod
         accent[INDEX["brow"]] = self._liveliness * 0.30 * now.nod
         accent[INDEX["sway_y"]] = self._liveliness * 0.008 * now.nod

@@ -46,13 +46,11 @@ def crop(
     last = len(corpus.phone) - int(rows * 1.4)
     start = torch.randint(0, last, (batch, 1), generator=generator)
 
-    at = 2 * start + 0.5 + (torch.arange(2 * rows) + 0.5) * tempo - 0.5
-    whole = at.long()
-    part = (at - whole)[..., None]
-    mels = corpus.mel[whole].float() * (1 - part) + corpus.mel[whole + 1].float() * part
+    # The nearest frame, not a mixture of two: mixing would blur what it hears in training only.
+    at = 2 * start + (torch.arange(2 * rows) + 0.5) * tempo - 0.5
+    mels = corpus.mel[at.round().long().clamp_min(0)].float()
 
-    at = start + (torch.arange(rows) + 0.5) * tempo - 0.5 + 0.25
-    at = at.clamp_min(0.0)
+    at = (start + (torch.arange(rows) + 0.5) * tempo - 0.5).clamp_min(0.0)
     whole = at.long()
     part = (at - whole)[..., None]
     motion = corpus.motion[whole] * (1 - part) + corpus.motion[whole + 1] * part
@@ -112,7 +110,7 @@ def augment(mels: Tensor, strength: float, generator: torch.Generator) -> Tensor
     slope = _uniform(generator, 20.0, 80.0, batch, 1, 1) * _DECIBEL
     octaves_above = torch.log2(_CENTRES_HZ / cut).clamp_min(0.0)
     low_pass = slope * octaves_above * _chance(generator, 0.35 * strength, batch)
-    gain = 6.0 * torch.randn(batch, 1, 1, generator=generator) * _DECIBEL
+    gain = 7.0 * torch.randn(batch, 1, 1, generator=generator) * _DECIBEL
     power = (logp + strength * (colour + gain) - low_pass).clamp(-16.1, 12.0).exp()
 
     power = _reverberate(power, strength, generator)

