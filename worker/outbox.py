@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 
 import structlog
 from websockets.asyncio.server import ServerConnection
@@ -60,7 +61,9 @@ class Outbox:
         self._waiting.clear()
         self._roomy.set()
         self._arrived.set()
-        self._connection.transport.abort()
+        # asyncio of Python 3.11 raises this for a transport that died while it was closing.
+        with suppress(AttributeError):
+            self._connection.transport.abort()
 
     async def run(self) -> None:
         """Send until the connection closes."""

@@ -127,6 +127,10 @@ class SpeechServer:
         client = _Client(self, connection)
         try:
             await client.run()
+        except Exception:
+            # The library would log it too, where nobody listens.
+            logger.exception("websocket client failed")
+            raise
         finally:
             if client.protocol.init_failed:
                 self.init_limit.failed(self._address(connection, connection.request))
@@ -159,8 +163,8 @@ class _Client:
             self._log.exception("websocket failed")
             self._send(self.protocol.failed(faults.INTERNAL_ERROR))
         finally:
-            self._leave(clean)
             keepalive.cancel()
+            self._leave(clean)
             if not self._connection.close_code:
                 # A close of ours may still wait behind unsent messages.
                 with suppress(TimeoutError):
@@ -171,7 +175,7 @@ class _Client:
 
     def replaced(self) -> None:
         """A newer socket speaks for the session now."""
-        self._unsubscribe()
+        self._stop_listening()
         self._target = None
         self._send(self.protocol.replaced())
 
@@ -254,8 +258,12 @@ class _Client:
             assert isinstance(action, SendText | Close)
             self._outbox.put(action)
 
-    def _leave(self, clean: bool) -> None:
+    def _stop_listening(self) -> None:
         self._unsubscribe()
+        self._unsubscribe = lambda: None
+
+    def _leave(self, clean: bool) -> None:
+        self._stop_listening()
         if self._server.current.get(self._session_id) is self:
             del self._server.current[self._session_id]
         if self._target is not None:
