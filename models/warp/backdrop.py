@@ -40,15 +40,16 @@ def background_plate(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     known = (alpha < 0.5).astype(np.float32)
     if known.mean() < 0.01:
         return rgb.copy()
-    filled = _push_pull(rgb, known)
+    filled = fill(rgb, known)
     inside = (alpha >= 0.995).astype(np.float32)[..., None]
     return filled * inside + rgb * (1 - inside)
 
 
-def _push_pull(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def fill(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Fill where ``weight`` is 0 from ever coarser averages of what is known.
 
-    The scheme of Gortler et al., "The Lumigraph", 1996, section 4.
+    ``values`` is float32 (height, width, 3), ``weight`` float32 (height, width). The scheme of
+    Gortler et al., "The Lumigraph", 1996, section 4.
     """
     colours, weights = [values * weight[..., None]], [weight]
     while min(weights[-1].shape) > 4:

@@ -1,26 +1,23 @@
-"""Eyes: lids that slide over an eyeball which stays round, and an iris that turns."""
+"""Eyes: lids that slide over an eyeball which stays round, and an iris that turns.
+
+What is found in the photo here; what is done with it each frame is in ``models.warp.blink``.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
-import torch
 
 from models.face import topology
-from models.warp.anatomy import FaceFrame
-from models.warp.grid import sample
-from models.warp.motion import INDEX
+from models.warp.backdrop import fill
 from models.warp.texture import Window
 
 EYEBALL = 0.19
 """Radius of the eyeball in distances of the pupils (12 of 63 mm)."""
-MEET = 0.86
-"""Where the lids meet, from the upper lid's open place (0) to the lower's (1)."""
-LOWER_RISE = 0.13
-"""How far the lower lid comes up in a blink, over the opening of the eye."""
-LASH_BAND = 0.10
-"""Height of the strip along the lash line that moves without stretching, in half eye widths."""
+MARGIN = 12
+"""Pixels a window of an eye reaches beyond the patch that is rendered."""
 
 
 @dataclass(frozen=True)
@@ -32,142 +29,143 @@ class EyeShape:
     along: np.ndarray
     """Vector of u = 1 in pixels, (2,)."""
     upper: np.ndarray
-    """Lid's edge: v = (1 - u^2) (a + b u + c u^2), (3,)."""
+    """Lash line: v = (1 - u^2) (a + b u + c u^2), (3,)."""
     lower: np.ndarray
+    """Edge of the lower lid, likewise."""
     room: float
-    """Height of the skin above the lid's edge that takes part in a blink."""
-    window: Window
-    """The part of the canvas around the eye at rest."""
+    """Height of the skin above the lash line that takes part in a blink."""
+
+    @property
+    def down(self) -> np.ndarray:
+        """Vector of v = 1 in pixels, (2,)."""
+        return np.array([-self.along[1], self.along[0]])
+
+    def to_own(self, pixels: np.ndarray) -> np.ndarray:
+        """Eye coordinates of pixel positions (..., 2)."""
+        offset = pixels - self.centre
+        return np.stack([offset @ self.along, offset @ self.down], -1) / (self.along @ self.along)
+
+    def to_pixels(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Pixel positions (..., 2) of eye coordinates."""
+        return self.centre + u[..., None] * self.along + v[..., None] * self.down
+
+    def patch(self, size: tuple[int, int]) -> Window:
+        """Window of ``size`` (width, height; even) around the eye, on even pixels."""
+        middle = self.centre - 0.12 * self.down
+        left, top = (np.round((middle - np.array(size) / 2) / 2) * 2).astype(int)
+        return Window(int(left), int(top), *size)
 
 
-def eye_shape(
-    landmarks: np.ndarray, frame: FaceFrame, left: bool, size: tuple[int, int]
-) -> EyeShape:
-    """Fit the lids of the person's left or right eye.
+def bow(u: np.ndarray, form: np.ndarray) -> np.ndarray:
+    """Height of a lid's edge at ``u``; 0 at the corners and beyond."""
+    return np.clip(1 - u * u, 0, None) * (form[0] + form[1] * u + form[2] * u * u)
+
+
+def find_eye(landmarks: np.ndarray, luma: np.ndarray, left: bool) -> EyeShape:
+    """Find the lids of the person's left or right eye.
+
+    The mesh gives them roughly and rather inside the eye; the upper lid is then drawn to the
+    lashes, where bright skin ends above a dark line.
 
     Args:
         landmarks: (478, 3), pixels.
-        frame: of the face.
+        luma: float32 (height, width).
         left: which eye.
-        size: width and height of the window in pixels, even.
     """
     points = landmarks[:, :2].astype(np.float64)
-    rows = (
+    upper_row, lower_row, brow_row = (
         (topology.LEFT_EYE_UPPER, topology.LEFT_EYE_LOWER, topology.LEFT_BROW_LOWER)
         if left
         else (topology.RIGHT_EYE_UPPER, topology.RIGHT_EYE_LOWER, topology.RIGHT_BROW_LOWER)
     )
-    ends = points[[rows[0][0], rows[0][-1]]]
+    ends = points[[upper_row[0], upper_row[-1]]]
     ends = ends[np.argsort(ends[:, 0])]
-    centre = ends.mean(0)
-    along = (ends[1] - ends[0]) / 2 * 1.03
-    upper = _fit(_own(points[list(rows[0])], centre, along))
-    lower = _fit(_own(points[list(rows[1])], centre, along))
-    brow = _own(points[list(rows[2])], centre, along)
-    top = float(np.median(brow[:, 1]))
-    room = float(np.clip(0.85 * (upper[0] - top), 0.35, 1.4))
-    left_edge, top_edge = (np.round((centre - np.array(size) / 2) / 2) * 2).astype(int)
-    return EyeShape(centre, along, upper, lower, room, Window(int(left_edge), int(top_edge), *size))
-
-
-def _own(points: np.ndarray, centre: np.ndarray, along: np.ndarray) -> np.ndarray:
-    """Eye coordinates of pixel positions."""
-    offset = points - centre
-    down = np.array([-along[1], along[0]])
-    return np.stack([offset @ along, offset @ down], -1) / (along @ along)
+    shape = EyeShape(ends.mean(0), (ends[1] - ends[0]) / 2 * 1.10, np.zeros(3), np.zeros(3), 0.0)
+    upper = _fit(shape.to_own(points[list(upper_row)]))
+    lower = _fit(shape.to_own(points[list(lower_row)]))
+    lower[0] += 0.02
+    upper = _to_lashes(shape, upper, luma)
+    brow = float(np.median(shape.to_own(points[list(brow_row)])[:, 1]))
+    room = float(np.clip(0.85 * (upper[0] - brow), 0.35, 1.4))
+    return EyeShape(shape.centre, shape.along, upper, lower, room)
 
 
 def _fit(points: np.ndarray) -> np.ndarray:
     """Least squares of (1 - u^2) (a + b u + c u^2)."""
     u, v = points.T
-    bow = 1 - u * u
-    basis = np.stack([bow, bow * u, bow * u * u], -1)
+    arch = 1 - u * u
+    basis = np.stack([arch, arch * u, arch * u * u], -1)
     # A little regularisation: half-shut eyes give few reliable points.
-    system = np.concatenate([basis, np.diag([0.0, 0.05, 0.15])])
+    system = np.concatenate([basis, np.diag([0.0, 0.05, 0.10])])
     return np.linalg.lstsq(system, np.concatenate([v, np.zeros(3)]), rcond=None)[0]
 
 
-@dataclass(frozen=True)
-class EyeTensors:
-    """Both eyes (right, left) ready for rendering."""
+def _to_lashes(shape: EyeShape, upper: np.ndarray, luma: np.ndarray) -> np.ndarray:
+    """Draw the upper lid's curve to the lashes: the best of many curves near the mesh's."""
+    length = float(np.hypot(*shape.along))
+    soft = cv2.GaussianBlur(luma, (0, 0), max(0.5, 0.035 * length))
+    u = np.linspace(-0.85, 0.85, 35)
+    rows = np.arange(-0.40, 0.14, 0.01)
+    at = shape.to_pixels(*np.broadcast_arrays(u[None], bow(u, upper)[None] + rows[:, None]))
+    strip = cv2.remap(
+        soft,
+        at[..., 0].astype(np.float32),
+        at[..., 1].astype(np.float32),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    # Dark here, bright a little above.
+    step = 12
+    edge = np.full_like(strip, 0.0)
+    edge[step:] = strip[:-step] - strip[step:]
+    edge /= max(float(np.percentile(edge, 98)), 4.0)
+    best, best_score = upper, -np.inf
+    columns = np.arange(u.size)
+    for lift in np.arange(-0.24, 0.05, 0.02):
+        for tilt in np.arange(-0.12, 0.13, 0.03):
+            for flat in (-0.06, 0.0, 0.08, 0.16):
+                form = np.array([lift, tilt, -flat])
+                index = np.round((bow(u, form) - rows[0]) / 0.01).astype(int)
+                values = edge[np.clip(index, 0, len(rows) - 1), columns]
+                score = float(np.clip(values, -0.3, 1.0).mean())
+                score -= 1.6 * lift**2 + 2.5 * tilt**2 + 1.5 * flat**2
+                if score > best_score:
+                    best_score, best = score, upper + form
+    # The lid ends below the line of steepest descent, at the roots of the lashes.
+    return best + np.array([0.035, 0.0, 0.0])
 
-    texture: torch.Tensor
-    """(2, 3, 2 height, 2 width): Y, U, V around each eye."""
-    to_own: torch.Tensor
-    """Affine map from texture-grid coordinates of the whole luma plane to eye coordinates,
-    (2, 2, 3)."""
-    to_texture: torch.Tensor
-    """From eye coordinates to coordinates of ``texture``, (2, 2, 3)."""
-    shape: torch.Tensor
-    """(2, 8): upper a, b, c, lower a, b, c, room, eyeball radius; eye coordinates."""
-    pixels: torch.Tensor
-    """Canvas pixels per eye unit, (2, 1)."""
 
-
-def blend_eyes(eyes: EyeTensors, source: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
-    """Eyes and the skin around them: (n, 2, 3, h, w), YUV.
+def lid_skin(rgb: np.ndarray, shape: EyeShape, window: Window) -> np.ndarray:
+    """What the skin over the eyeball looks like when it is unfolded: smooth, from around the eye.
 
     Args:
-        eyes: of one identity.
-        source: where each pixel around the eyes came from, the eyes at rest: (n, 2, 2, h, w), eye
-            by eye, in coordinates of the luma texture.
-        motion: (n, channels).
+        rgb: float32 (height, width, 3).
+        shape: of the eye.
+        window: the part of the canvas wanted.
+
+    Returns:
+        float32 (window height, window width, 3).
     """
-    n, _, _, height, width = source.shape
-    affine = eyes.to_own[None, :, :, :, None]
-    flat = source.reshape(n, 2, 1, 2, height * width)
-    own = (affine[:, :, :, 0] * flat[:, :, :, 0]) + (affine[:, :, :, 1] * flat[:, :, :, 1])
-    own = own + affine[:, :, :, 2]
-    u, v = own[:, :, 0], own[:, :, 1]
-    upper_a, upper_b, upper_c, lower_a, lower_b, lower_c, room, ball = eyes.shape.T[
-        :, None, :, None
-    ]
-    bow = (1 - u * u).clamp(min=0)
-    upper = bow * (upper_a + u * (upper_b + u * upper_c))
-    lower = bow * (lower_a + u * (lower_b + u * lower_c))
-    opening = (lower - upper).clamp(min=0)
+    patch = window.cut(rgb)
+    y, x = np.mgrid[0 : window.height, 0 : window.width]
+    own = shape.to_own(np.stack([x + window.left, y + window.top], -1).astype(np.float64))
+    u, v = own[..., 0], own[..., 1]
+    top, bottom = bow(u, shape.upper), bow(u, shape.lower)
+    brow = shape.upper[0] - shape.room / 0.85
+    below = (v > bottom + 0.28) & (v < bottom + 0.75) & (np.abs(u) < 1.1)
+    middle = (v < top - 0.55 * shape.room) & (v > brow + 0.12) & (np.abs(u) < 0.9)
+    known = (below | middle).astype(np.float32)
+    skin = fill(patch, known)
+    blur = 0.18 * float(np.hypot(*shape.along))
+    return cv2.GaussianBlur(skin, (0, 0), blur)
 
-    blink = motion[:, [INDEX["blink_right"], INDEX["blink_left"]], None].clamp(0, 1)
-    gaze = torch.sin(torch.deg2rad(motion[:, [INDEX["gaze_x"], INDEX["gaze_y"]]]))
-    gaze_x = gaze[:, 0, None, None] * ball
-    gaze_y = gaze[:, 1, None, None] * ball
 
-    # The upper lid: its edge travels, the skin above follows less and less.
-    follow = 0.75 * gaze_y * (1 - blink) * bow
-    travel = torch.maximum(blink * MEET * opening + follow, -0.2 * opening)
-    lash = upper + travel
-    above = (lash - v - LASH_BAND * travel.sign() * 0.5).clamp(min=0)
-    share = (above / (room + travel.clamp(min=0))).clamp(0, 1)
-    slide = travel * (1 - share) ** 1.25
-    lid_v = v - slide
-    lid = ((lash - v) * eyes.pixels + 0.5).clamp(0, 1)
-
-    # The lower lid comes up a little and takes the skin below with it.
-    rise = (LOWER_RISE * blink - 0.15 * gaze_y * (1 - blink)) * opening.clamp(min=0)
-    edge = lower - rise
-    below = (v - edge).clamp(min=0)
-    low_v = v + rise * torch.exp(-below * 2.5)
-    low = ((v - edge) * eyes.pixels + 0.5).clamp(0, 1)
-
-    # The eyeball: the photo's own, shifted, but never into the lids.
-    ball_u = u - gaze_x * bow.sqrt()
-    margin = 0.35 * opening
-    ball_v = v - gaze_y
-    ball_v = torch.maximum(ball_v, torch.minimum(v, upper + 0.25 * margin))
-    ball_v = torch.minimum(ball_v, torch.maximum(v, lower - 0.4 * margin))
-
-    layer_u = torch.stack([ball_u, u, u], 2)
-    layer_v = torch.stack([ball_v, low_v, lid_v], 2)
-    to = eyes.to_texture[None, :, :, :, None, None]
-    grid = to[:, :, :, 0] * layer_u[:, :, None] + to[:, :, :, 1] * layer_v[:, :, None]
-    grid = grid + to[:, :, :, 2]
-    # (n, eye, xy, layer, pixel) -> one long strip of positions per eye.
-    grid = grid.permute(1, 0, 3, 4, 2).reshape(2, 1, n * 3 * height * width, 2)
-    colour = sample(eyes.texture, grid).reshape(2, 3, n, 3, height * width)
-    eyeball, lower_lid, upper_lid = colour.permute(3, 2, 0, 1, 4)
-    # A closing lid shades the eyeball under it.
-    shade = 1 - 0.30 * blink * torch.exp(-(v - lash).clamp(min=0) / (0.5 * opening + 0.02))
-    eyeball = torch.cat([(eyeball[:, :, :1] - 16) * shade[:, :, None] + 16, eyeball[:, :, 1:]], 2)
-    out = torch.lerp(eyeball, lower_lid, low[:, :, None])
-    out = torch.lerp(out, upper_lid, lid[:, :, None])
-    return out.reshape(n, 2, 3, height, width)
+def lash_colour(rgb: np.ndarray, shape: EyeShape) -> np.ndarray:
+    """Colour of the lash line: float64 (3,)."""
+    u = np.linspace(-0.7, 0.7, 40)
+    v = bow(u, shape.upper)[None] + np.linspace(-0.08, 0.0, 5)[:, None]
+    at = np.round(shape.to_pixels(*np.broadcast_arrays(u[None], v))).astype(int)
+    height, width = rgb.shape[:2]
+    colours = rgb[np.clip(at[..., 1], 0, height - 1), np.clip(at[..., 0], 0, width - 1)]
+    flat = colours.reshape(-1, 3).astype(np.float64)
+    return flat[flat.sum(1).argsort()[: len(flat) // 5]].mean(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from models.engine import Canvas
 from models.i420 import rgb_to_i420, rgb_to_yuv
 from models.warp.anatomy import FaceFrame, face_frame, smoothstep
 from models.warp.backdrop import background_plate, person_alpha
+from models.warp.blink import EyeTensors
 from models.warp.expression import (
     TEETH_JAW,
     TEETH_SHARE,
@@ -21,7 +23,7 @@ from models.warp.expression import (
     Basis,
     ExpressionFields,
 )
-from models.warp.eyes import EyeTensors, eye_shape
+from models.warp.eyes import EYEBALL, MARGIN, EyeShape, find_eye, lash_colour, lid_skin
 from models.warp.grid import CoarseGrid
 from models.warp.head import head_fields
 from models.warp.lips import LipLines, find_lip_lines
@@ -112,6 +114,12 @@ class WarpIdentity:
     """Left and top of both eyes' patches inside ``face``, pixels, even."""
 
     @property
+    def eye_size(self) -> tuple[int, int]:
+        """Width and height of an eye's patch in pixels, even."""
+        rows, columns = self.eyes.skin.shape[2:]
+        return columns - 2 * MARGIN, rows - 2 * MARGIN
+
+    @property
     def nbytes(self) -> int:
         """Memory the identity takes on its device, in bytes."""
         return _count(self)
@@ -192,35 +200,7 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
     lip_texture = np.dstack([lip_texture, *_lip_masks(lip_window, frame, lips)])
     inside = draw_mouth(rgb, landmarks, frame, lips, 0.5)
 
-    size = (_even(1.10 * frame.unit), _even(0.84 * frame.unit))
-    shapes = [eye_shape(landmarks, frame, left, size) for left in (False, True)]
-    eye_windows = []
-    textures, to_own, to_texture, numbers, pixels = [], [], [], [], []
-    for shape in shapes:
-        x = int(np.clip(shape.window.left - face_grid.left, 0, face_grid.width - size[0]))
-        y = int(np.clip(shape.window.top - face_grid.top, 0, face_grid.height - size[1]))
-        eye_windows.append((x // 2 * 2, y // 2 * 2))
-        window = Window(shape.window.left - 12, shape.window.top - 12, size[0] + 24, size[1] + 24)
-        textures.append(double(window.cut(yuv)).transpose(2, 0, 1))
-        length = float(np.hypot(*shape.along))
-        down = np.array([-shape.along[1], shape.along[0]])
-        inverse = np.stack([shape.along, down]) / length**2
-        # Coordinates of the doubled luma plane: g = (2 x + 0.5) / size - 1.
-        plane = np.array([width, height]) / 2.0
-        offset = plane - 0.25
-        to_own.append(np.column_stack([inverse * plane, inverse @ (offset - shape.centre)]))
-        scale, start = window.affine()
-        forward = np.stack([shape.along, down], 1) * scale[:, None]
-        to_texture.append(np.column_stack([forward, shape.centre * scale + start]))
-        numbers.append([*shape.upper, *shape.lower, shape.room, 0.19 * frame.unit / length])
-        pixels.append([length])
-    eyes = EyeTensors(
-        tensor(np.stack(textures)),
-        tensor(np.stack(to_own)),
-        tensor(np.stack(to_texture)),
-        tensor(np.array(numbers)),
-        tensor(np.array(pixels)),
-    )
+    eyes, eye_windows = _eyes(rgb, yuv, landmarks, frame, face_grid, tensor)
 
     chroma = yuv[:, :, 1:].reshape(height // 2, 2, width // 2, 2, 2).mean((1, 3))
     plate_chroma = plate_yuv[part][:, :, 1:]
@@ -250,8 +230,58 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
         cavity=tensor(inside.cavity.reshape(1, 3, 1, 1)),
         mouth_blend=tensor(_border_blend(mouth_grid)[None, None]),
         eyes=eyes,
-        eye_windows=(eye_windows[0], eye_windows[1]),
+        eye_windows=eye_windows,
     )
+
+
+def _eyes(
+    rgb: np.ndarray,
+    yuv: np.ndarray,
+    landmarks: np.ndarray,
+    frame: FaceFrame,
+    grid: CoarseGrid,
+    tensor: Callable[[np.ndarray], torch.Tensor],
+) -> tuple[EyeTensors, tuple[tuple[int, int], tuple[int, int]]]:
+    """Both eyes for rendering, and their patches' places inside ``grid``."""
+    height, width = rgb.shape[:2]
+    colours = rgb.astype(np.float32)
+    shapes = [find_eye(landmarks, yuv[:, :, 0], left) for left in (False, True)]
+    size = (_even(0.86 * frame.unit), _even(0.80 * frame.unit))
+    # Coordinates of the doubled luma plane: g = (2 x + 0.5) / size - 1.
+    plane = np.array([width, height]) / 2.0
+    windows, textures, skins, to_own, to_texture, numbers, lashes = [], [], [], [], [], [], []
+    for shape in shapes:
+        patch = shape.patch(size)
+        x = int(np.clip(patch.left - grid.left, 0, grid.width - size[0]))
+        y = int(np.clip(patch.top - grid.top, 0, grid.height - size[1]))
+        windows.append((x // 2 * 2, y // 2 * 2))
+        window = Window(
+            patch.left - MARGIN, patch.top - MARGIN, size[0] + 2 * MARGIN, size[1] + 2 * MARGIN
+        )
+        textures.append(double(window.cut(yuv)).transpose(2, 0, 1))
+        skins.append(rgb_to_yuv(lid_skin(colours, shape, window)).transpose(2, 0, 1))
+        lashes.append(rgb_to_yuv(lash_colour(rgb, shape)))
+        inverse = np.stack([shape.along, shape.down]) / (shape.along @ shape.along)
+        to_own.append(np.column_stack([inverse * plane, inverse @ (plane - 0.25 - shape.centre)]))
+        scale, start = window.affine()
+        forward = np.stack([shape.along, shape.down], 1) * scale[:, None]
+        to_texture.append(np.column_stack([forward, shape.centre * scale + start]))
+        numbers.append([*shape.upper, *shape.lower, shape.room, EYEBALL / _length(shape, frame)])
+    eyes = EyeTensors(
+        tensor(np.stack(textures)),
+        tensor(np.stack(skins)),
+        tensor(np.stack(to_own)),
+        tensor(np.stack(to_texture)),
+        tensor(np.array(numbers)),
+        tensor(np.array([[_length(shape, frame) * frame.unit] for shape in shapes])),
+        tensor(np.stack(lashes).reshape(1, 2, 3, 1)),
+    )
+    return eyes, (windows[0], windows[1])
+
+
+def _length(shape: EyeShape, frame: FaceFrame) -> float:
+    """Half the width of an eye in distances of the pupils."""
+    return float(np.hypot(*shape.along)) / frame.unit
 
 
 def _even(length: float) -> int:

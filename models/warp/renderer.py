@@ -8,8 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
+from models.warp.blink import blend_eyes
 from models.warp.expression import coefficients
-from models.warp.eyes import blend_eyes
 from models.warp.grid import invert, sample
 from models.warp.head import head_coefficients
 from models.warp.identity import Field, WarpIdentity
@@ -92,8 +92,7 @@ def _paint_eyes(
     luma: torch.Tensor,
     chroma: torch.Tensor,
 ) -> None:
-    texture = identity.eyes.texture
-    height, width = texture.shape[2] // 2 - 24, texture.shape[3] // 2 - 24
+    width, height = identity.eye_size
     source = torch.stack(
         [fine[:, :2, y : y + height, x : x + width] for x, y in identity.eye_windows], 1
     )
