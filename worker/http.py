@@ -13,6 +13,7 @@ from worker.http_errors import ApiError, install_error_handlers
 from worker.http_guard import Guard, Unauthorized, read_limited
 from worker.ingress import SessionSummary, WorkerPort
 from worker.metrics import CONTENT_TYPE
+from worker.rooms.whep_routes import whep_router
 from worker.server_messages import timestamp
 from worker.session_body import read_body, to_request
 from worker.settings import WorkerSettings
@@ -34,6 +35,7 @@ def create_app(settings: WorkerSettings, worker: WorkerPort) -> FastAPI:
     app.add_exception_handler(Unauthorized, unauthorized)
     app.include_router(_probes(worker))
     app.include_router(_sessions(settings, worker, guard))
+    app.include_router(whep_router(worker.whep_room))
     return app
 
 

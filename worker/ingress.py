@@ -11,11 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from models.engine import SPEECH_RATE, Canvas
 from worker.events import EndReason, SessionDraining, SessionEvent, SessionReady
 from worker.metrics import Metrics
+
+if TYPE_CHECKING:
+    from worker.rooms import whep
 
 AspectRatio = Literal["4:3", "3:4", "1:1"]
 
@@ -247,4 +250,8 @@ class WorkerPort(Protocol):
 
     async def end(self, session_id: str, reason: EndReason) -> bool:
         """End a session. False: none with this id is running."""
+        ...
+
+    def whep_room(self, session_id: str) -> whep.WhepRoom | None:
+        """The room viewers may join by WHEP; None: no running session with this id has one."""
         ...
