@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -11,10 +12,10 @@ import av
 import numpy as np
 from av.audio.stream import AudioStream
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from av.video.stream import VideoStream
 
 from models.engine import FPS, Canvas
+from worker.rooms.colour import tag_bt601
 from worker.rooms.port import MEDIA_RATE, SAMPLES_PER_FRAME
 
 
@@ -47,6 +48,8 @@ class Mp4Writer:
         self.frames = 0
         self._path = path
         self._part = path.with_name(path.name + ".part")
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         # The library opens the file with the first packet; a bad folder shall be known now.
         self._part.open("wb").close()
         self._container = av.open(
@@ -71,11 +74,7 @@ class Mp4Writer:
         context.time_base = Fraction(1, FPS)
         # One encoder thread: cores are for rendering, and a frame takes a fraction of its 40 ms.
         context.thread_count = 1
-        # Untagged, players guess BT.709 for large pictures and show wrong skin.
-        context.color_range = ColorRange.MPEG
-        context.colorspace = Colorspace.SMPTE170M
-        context.color_primaries = ColorPrimaries.SMPTE170M
-        context.color_trc = ColorTrc.SMPTE170M
+        tag_bt601(context)
         return video
 
     def _add_audio(self, bitrate: int) -> AudioStream:

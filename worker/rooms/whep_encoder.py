@@ -12,9 +12,9 @@ import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType, VideoFrame
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from models.engine import FPS, Canvas
+from worker.rooms.colour import tag_bt601
 from worker.rooms.port import MEDIA_RATE, SAMPLES_PER_FRAME
 
 VideoCodec = Literal["VP8", "H264"]
@@ -128,10 +128,7 @@ class LiveEncoder:
         context.bit_rate = self._bitrate
         # Key frames are made on demand: when somebody joins or has lost something.
         context.gop_size = 3000
-        context.color_range = ColorRange.MPEG
-        context.colorspace = Colorspace.SMPTE170M
-        context.color_primaries = ColorPrimaries.SMPTE170M
-        context.color_trc = ColorTrc.SMPTE170M
+        tag_bt601(context)
         # One thread: libvpx spins between rows with two, which costs more than it saves.
         context.thread_count = 1
         if codec == "VP8":
