@@ -23,7 +23,8 @@ models: setup ## fetch the face models (hash-checked, cached)
 
 demo: models ## a portrait speaks: out/demo.mp4 and out/demo.png
 	@mkdir -p out
-	$(PY) -m worker talk --portrait assets/portrait.jpg --speech assets/speech.flac --out out/demo.mp4
+	$(PY) -m worker talk --fast --portrait assets/portrait.jpg --speech assets/speech.ogg \
+		--out out/demo.mp4
 	$(PY) scripts/demo_sheet.py out/demo.mp4 out/demo.png
 
 test: models ## all tests that need no GPU, room server or download by hand

@@ -342,7 +342,7 @@ def main() -> int:
     parser.add_argument("what", choices=["engine", "latency", "capacity"])
     parser.add_argument("--portrait", type=Path, default=sample_portrait())
     parser.add_argument(
-        "--speech", type=Path, default=Path(__file__).parent.parent / "assets" / "speech.flac"
+        "--speech", type=Path, default=Path(__file__).parent.parent / "assets" / "speech.ogg"
     )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--sizes", nargs="+", default=["640x480"], help="the first one counts live")

@@ -177,7 +177,8 @@ class Playout:
                 self._tail -= 1
             deadline_ns = NO_DEADLINE
             if self._room.live:
-                deadline_ns = max(now_ns, self._due_ns) + FRAME_NS * (1 + len(self._planned))
+                ahead_ns = FRAME_NS * (1 + len(self._planned)) - HANDOVER_NS
+                deadline_ns = max(now_ns, self._due_ns) + ahead_ns
             generation = self._speech.generation
             rendered = self._renders.submit(
                 self._performer, generation, block is not None, deadline_ns

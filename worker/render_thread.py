@@ -1,8 +1,9 @@
 """The one thread that acts and renders, for all sessions of the process.
 
 Sessions ask for their next frame; the thread takes what is waiting, nearest deadline first, and
-renders it in one batch. A frame whose deadline has passed is acted (so that motion stays in step
-with the sound) but not rendered: late video is dropped before it costs anything.
+renders it in one batch. A frame that would miss its deadline is acted (so that motion stays in
+step with the sound) but not rendered: late video is dropped before it costs anything, and the
+next frame gets the time.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ import numpy as np
 
 from models.engine import Engine, Pose
 from worker.performer import Performer
+
+_FORGET = 0.8
+"""What is left of the expected render time after each observation, and after each drop, so that
+one slow batch cannot talk the thread into dropping for ever."""
 
 NO_DEADLINE = 1 << 62
 """Deadline of a frame that must be rendered however long it takes."""
@@ -55,6 +60,8 @@ class RenderThread:
         self._orders = itertools.count()
         self._wake = threading.Condition()
         self._stopping = False
+        self._expected_ns = 0.0
+        """Render time of a frame, as experience has it; the render thread's own."""
         self._thread = threading.Thread(target=self._run, name="render", daemon=True)
 
     def start(self) -> None:
@@ -114,7 +121,8 @@ class RenderThread:
             acted_ns = self._now_ns()
             if pose is None:
                 answers.append((request, Rendered(None)))
-            elif acted_ns > request.deadline_ns:
+            elif acted_ns + self._expected_ns * (len(posed) + 1) > request.deadline_ns:
+                self._expected_ns *= _FORGET
                 answers.append((request, Rendered(None, True, acted_ns - begun_ns)))
             else:
                 posed.append((request, pose, acted_ns - begun_ns))
@@ -141,6 +149,7 @@ class RenderThread:
             # Find out whose frame it is; the other sessions go on.
             return [answer for item in posed for answer in self._render([item])]
         each_ns = (self._now_ns() - begun_ns) // len(posed)
+        self._expected_ns = _FORGET * self._expected_ns + (1 - _FORGET) * each_ns
         return [
             (request, Rendered(picture, False, act_ns, each_ns))
             for (request, _, act_ns), picture in zip(posed, pictures, strict=True)

@@ -59,6 +59,19 @@ async def test_a_late_frame_is_acted_but_not_rendered(engine, renders):
     assert engine.actors[0].acted == [LOUD]
 
 
+async def test_a_frame_that_would_come_late_leaves_its_time_to_the_next(engine, renders):
+    """Slower than its deadlines allow, a session gets some of its pictures rather than none."""
+    engine.render_s = 0.06
+    one = performer(engine)
+    pictures = 0
+    for _ in range(24):
+        answer = await renders.submit(one, 0, False, time.monotonic_ns() + 50_000_000)
+        pictures += answer.picture is not None
+    assert len(engine.actors[0].acted) == 24
+    assert 1 <= len(engine.batches) < 20
+    assert pictures == len(engine.batches)
+
+
 async def test_a_frame_overtaken_by_an_interrupt_is_neither_acted_nor_rendered(engine, renders):
     one = performer(engine)
     await renders.submit(one, 0, False, NO_DEADLINE)
