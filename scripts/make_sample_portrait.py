@@ -16,12 +16,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-WIDTH, HEIGHT = 1024, 1280
+WIDTH, HEIGHT = 1536, 1280
 SUPER = 2
 """The painting is made this many times larger and scaled down at the end."""
 SCALE = 29 * SUPER
 """Pixels per cm."""
-CENTRE = (512 * SUPER, 600 * SUPER)
+CENTRE = (768 * SUPER, 600 * SUPER)
 SHIFT = 4
 """Bits of sub-pixel precision of drawn outlines."""
 
@@ -243,13 +243,13 @@ def torso(art: Painting) -> None:
     )
     shirt = smooth(
         trace(
-            "-22,-27 -19.5,-19.5 -15,-16.6 -9,-14.3 -5.7,-12.8 -4.7,-13.5 -2.8,-15.2 "
-            "0,-15.9 2.8,-15.2 4.7,-13.5 5.7,-12.8 9,-14.2 15,-16.6 19.5,-19.5 22,-27 "
+            "-24,-29 -21.5,-21 -16.5,-17 -9,-14.3 -5.7,-12.8 -4.7,-13.5 -2.8,-15.2 "
+            "0,-15.9 2.8,-15.2 4.7,-13.5 5.7,-12.8 9,-14.2 16.5,-17 21.5,-21 24,-29 "
             "0,-34"
         )
     )
     mask = art.mask(shirt, 0.04)
-    z = 5 * np.sqrt(np.clip(1 - (art.x / 20) ** 2, 0, 1)) + 2.2 * art.pair(12, -19, 6, 4)
+    z = 5 * np.sqrt(np.clip(1 - (art.x / 27) ** 2, 0, 1)) + 2.2 * art.pair(12, -19, 6, 4)
     for _ in range(26):
         x, y = art.rng.uniform(-18, 18), art.rng.uniform(-27, -16)
         turn = 55 * np.sign(x) + art.rng.normal(0, 18)
@@ -556,7 +556,7 @@ def finish(art: Painting) -> np.ndarray:
 
 
 def paint(seed: int = 7) -> np.ndarray:
-    """The portrait: uint8 RGB, shape (1280, 1024, 3)."""
+    """The portrait: uint8 RGB, shape (1280, 1536, 3)."""
     art = Painting(seed)
     background(art)
     hair_behind(art)
@@ -577,7 +577,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, nargs="?", default=default)
     out = parser.parse_args().out
     out.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(out), cv2.cvtColor(paint(), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
+    cv2.imwrite(str(out), cv2.cvtColor(paint(), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 87])
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ from models.face.port import Face
 EYE_LINE = 0.41
 """Height of the eyes from the canvas's top, over its height, when the photo has the space."""
 EYE_LINE_RANGE = (0.34, 0.50)
-MAX_ZOOM = 1.4
-"""How much larger than natural a face may get to avoid extending the photo."""
 MAX_OFF_CENTRE = 0.07
 """How far from the middle the face may move for the same reason, over the canvas's width."""
 
@@ -57,8 +55,9 @@ def frame_portrait(
         canvas: the size wanted.
         matting: cuts the person out; default: one per process.
     """
+    matting = matting or default_matting()
     height, width = rgb.shape[:2]
-    window = _choose_window(width, height, face, canvas)
+    window = _choose_window(width, height, face, canvas, _head_is_cut(rgb, face, matting))
     scaled = _resize(rgb, window.scale)
     scale_x, scale_y = scaled.shape[1] / width, scaled.shape[0] / height
     # A whole number of pixels: the photo is resampled once only.
@@ -84,7 +83,7 @@ def frame_portrait(
             float(framed_box[3]),
         ),
     )
-    matte = (matting or default_matting())(picture, _outline(framed))
+    matte = matting(picture, _outline(framed))
     return FramedPortrait(
         picture,
         framed,
@@ -103,19 +102,35 @@ class _Window:
     scale: float
 
 
-def face_share(canvas: Canvas) -> float:
-    """Natural height of the face (forehead to chin) over the canvas's height."""
+def face_shares(canvas: Canvas) -> tuple[float, float]:
+    """Height of the face (hairline to chin) over the canvas's: the natural one, and the largest it
+    may get to avoid extending a tight photo."""
     aspect = canvas.width / canvas.height
-    return float(np.interp(aspect, (9 / 16, 3 / 4, 1.0, 4 / 3), (0.31, 0.39, 0.43, 0.46)))
+    natural = np.interp(aspect, (9 / 16, 3 / 4, 1.0, 4 / 3), (0.31, 0.39, 0.43, 0.46))
+    largest = np.interp(aspect, (3 / 4, 1.0, 4 / 3), (0.67, 0.63, 0.60))
+    return float(natural), float(largest)
 
 
-def _choose_window(width: int, height: int, face: Face, canvas: Canvas) -> _Window:
+def _head_is_cut(rgb: np.ndarray, face: Face, matting: PersonMatting) -> bool:
+    """Whether the photo's upper edge runs through the person's hair."""
+    if face.box[1] > face.height:
+        return False
+    shrink = min(1.0, 512 / max(rgb.shape[:2]))
+    matte = matting(_resize(rgb, shrink), _outline(face) * shrink)
+    left, right = (int(max(0.0, x * shrink)) for x in (face.box[0], face.box[2]))
+    rim = matte[: max(2, matte.shape[0] // 100), left : max(right, left + 1)]
+    return bool(rim.mean() > 0.25)
+
+
+def _choose_window(
+    width: int, height: int, face: Face, canvas: Canvas, head_is_cut: bool
+) -> _Window:
     """Weigh what would have to be made up against leaving the natural composition."""
-    natural = face_share(canvas)
+    natural, largest = face_shares(canvas)
     eye_x, eye_y = _eyes(face)
     middle = (2 * (face.box[0] + face.box[2]) / 2 + eye_x) / 3
     best, least = _Window(0.0, 0.0, 1.0), np.inf
-    for zoom in np.linspace(1.0, MAX_ZOOM, 21):
+    for zoom in np.linspace(1.0, largest / natural, 31):
         scale = natural * zoom * canvas.height / face.height
         w, h = canvas.width / scale, canvas.height / scale
         # Sideways: as far towards the middle of the photo as helps.
@@ -128,12 +143,12 @@ def _choose_window(width: int, height: int, face: Face, canvas: Canvas) -> _Wind
             top = eye_y - eye_line * h
             above, below = max(0.0, -top) / h, max(0.0, top + h - height) / h
             cost = (
-                # A made-up body looks worse than a made-up background, and that worse than a
-                # face that is a little large or off the middle.
-                6.0 * below
-                + 2.5 * above
+                # A made-up body or head looks worse than a made-up background, and that worse than
+                # a face that is a little large or off the middle.
+                8.0 * below
+                + (9.0 if head_is_cut else 2.5) * above
                 + 1.0 * sides
-                + 1.2 * (zoom - 1.0)
+                + 1.1 * (zoom - 1.0)
                 + 3.0 * (shift / w) ** 2
                 + 20.0 * (eye_line - EYE_LINE) ** 2
             )
