@@ -45,6 +45,8 @@ MAX_GRACE_S = 30.0
 _MAX_CREDENTIAL = 512
 _MAX_SIDE = 16_384
 _MAX_PING_ID = 128
+_MAX_COMMAS = 10_000
+"""Base64 has none. Ten million bytes of empty lists would keep every session waiting."""
 
 _NO_BASE64_BREAKS = {ord(c): None for c in " \t\r\n"}
 
@@ -163,6 +165,8 @@ _decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
 
 
 def _decode(text: str) -> dict[str, Any]:
+    if text.count(",") > _MAX_COMMAS:
+        raise Refused(INVALID_JSON)
     try:
         body = _decoder.decode(text)
     except (ValueError, RecursionError):  # ValueError also stands for an integer of 5000 digits

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -130,6 +131,22 @@ def test_audio_is_not_logged(written: Read) -> None:
 )
 def test_harmless_text_stays(text: str) -> None:
     assert masked_text(text) == text
+
+
+@pytest.mark.parametrize(
+    "part", ["a", "token", "session_token_", "eyJaaaaaa-", "://a", "://a:", "bearer ", "token='"]
+)
+def test_masking_takes_linear_time(part: str) -> None:
+    def seconds(repeats: int) -> float:
+        begun = time.perf_counter()
+        masked_text(part * repeats)
+        return time.perf_counter() - begun
+
+    seconds(100)
+    # Quadratic time would be a factor of 256, linear time is 16.
+    assert min(seconds(16_000) for _ in range(3)) < 100 * max(
+        min(seconds(1000) for _ in range(3)), 1e-4
+    )
 
 
 def test_json_lines_carry_session_level_and_time(
