@@ -95,6 +95,7 @@ class Playout:
         self._wake = asyncio.Event()
         self._reported_first: set[int] = set()
         self._shown = 0
+        self._overdue: asyncio.Future[Rendered] | None = None
         self._due_ns = 0
         self._tail = 0
         self._begun = not room.cue
@@ -154,6 +155,7 @@ class Playout:
         self._drop(self._room.clear(), reason)
 
     def _drop(self, cleared: int, reason: SegmentReason) -> None:
+        self._overdue = None
         for planned in self._planned:
             planned.rendered.cancel()
         self._planned.clear()
@@ -203,7 +205,7 @@ class Playout:
         if not self._planned or self._planned[0] is not planned:
             return  # an interrupt came while we waited
         self._planned.popleft()
-        picture = rendered.picture if rendered is not None else None
+        picture = self._picture(planned, rendered)
         speaking = planned.segment is not None
         if speaking:
             self._note_first_frame(planned.segment)
@@ -228,6 +230,18 @@ class Playout:
         if future.cancelled() or not future.done():
             return None
         return future.result()
+
+    def _picture(self, planned: _Planned, rendered: Rendered | None) -> np.ndarray | None:
+        """The frame's own picture; failing that, one of the frame before that came too late for
+        its own: a face that lags for a moment is better than one that freezes."""
+        overdue, self._overdue = self._overdue, None
+        if rendered is None:
+            self._overdue = planned.rendered
+        elif rendered.picture is not None:
+            return rendered.picture
+        if overdue is None or not overdue.done() or overdue.cancelled():
+            return None
+        return overdue.result().picture
 
     def _count(self, rendered: Rendered | None) -> None:
         self.figures.frames += 1

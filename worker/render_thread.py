@@ -149,7 +149,9 @@ class RenderThread:
             # Find out whose frame it is; the other sessions go on.
             return [answer for item in posed for answer in self._render([item])]
         each_ns = (self._now_ns() - begun_ns) // len(posed)
-        self._expected_ns = _FORGET * self._expected_ns + (1 - _FORGET) * each_ns
+        # Believe a slow batch at once and a fast one by and by.
+        settled = _FORGET * self._expected_ns + (1 - _FORGET) * each_ns
+        self._expected_ns = max(float(each_ns), settled)
         return [
             (request, Rendered(picture, False, act_ns, each_ns))
             for (request, _, act_ns), picture in zip(posed, pictures, strict=True)
