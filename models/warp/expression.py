@@ -50,9 +50,9 @@ CHIN_SHARE = 0.36
 """How far the chin follows an opening of 1 by itself."""
 JAW_DROP = 0.17
 """How far the jaw channel lowers the chin, in units."""
-TEETH_SHARE, TEETH_JAW = 0.66, 0.05
+TEETH_SHARE, TEETH_JAW = 0.62, 0.05
 """How far the lower teeth follow an opening of 1, and the jaw channel."""
-TONGUE_SHARE, TONGUE_JAW = 0.42, 0.06
+TONGUE_SHARE, TONGUE_JAW = 0.34, 0.03
 
 _SHARED = (
     # Beside the mouth.
@@ -120,7 +120,7 @@ def coefficients(motion: torch.Tensor) -> torch.Tensor:
 
 def opening_profile(across: np.ndarray) -> np.ndarray:
     """Gap of the lips over the gap in the middle, at a position across the mouth (-1 to 1)."""
-    return np.clip(1.0 - np.abs(across) ** 2.3, 0.0, 1.0) ** 0.8
+    return np.clip(1.0 - np.abs(across) ** 2.1, 0.0, 1.0) ** 0.9
 
 
 class ExpressionFields:
@@ -178,6 +178,9 @@ class ExpressionFields:
     ) -> tuple[ThinPlateSpline, np.ndarray]:
         moves: dict[int, np.ndarray] = {}
         for index in dict.fromkeys(_SHARED + extra):
+            # What lies beyond the other lip would tear at this one's side.
+            if side * self._points[index, 1] < 0 and self._inside(index):
+                continue
             moves[index] = self._skin(index)
         for row, thickness in rows:
             for index in row:
@@ -188,6 +191,12 @@ class ExpressionFields:
         values = np.stack([*moves.values(), *([np.zeros((len(Basis), 2))] * len(self._far))])
         spline = ThinPlateSpline(points, smoothing=2e-4)
         return spline, spline.solve(values.reshape(len(points), -1))
+
+    def _inside(self, index: int) -> bool:
+        """Whether a point lies straight above or below the mouth."""
+        return bool(abs(self._frame.across(self._points[index, 0])) < 0.9) and (
+            -1.2 < self._points[index, 1] < 1.0
+        )
 
     def _evaluate(self, layer: tuple[ThinPlateSpline, np.ndarray], at: np.ndarray) -> np.ndarray:
         spline, solution = layer

@@ -149,7 +149,7 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
     height, width = rgb.shape[:2]
     yuv = rgb_to_yuv(rgb)
     frame = face_frame(landmarks)
-    lips = find_lip_lines(landmarks, frame, yuv[:, :, 0])
+    lips = find_lip_lines(landmarks, frame, yuv)
     expression = ExpressionFields(landmarks, frame, lips)
     alpha = person_alpha(framed.matte, frame.unit)
     cell = 8 if min(width, height) >= 900 else 4 if min(width, height) >= 300 else 2
@@ -364,7 +364,7 @@ def _lip_masks(window: Window, frame: FaceFrame, lips: LipLines) -> tuple[np.nda
     below_lower = (y - lips.lower_at(x)) * frame.unit
     # The hole ends at the corners.
     half = (frame.half_width_left + frame.half_width_right) / 2 * frame.unit
-    depth = np.minimum(below_upper, (0.985 - across) * half)
+    depth = np.minimum(below_upper, (1.03 - across) * half)
     # Sharp between the lips; beyond the corners both sides agree and blend over a wide band.
     wide = 1.0 + 0.16 * frame.unit * smoothstep(0.97, 1.35, across)
     ramp = below_lower / wide + 1.0 - 0.5 * smoothstep(0.97, 1.1, across)

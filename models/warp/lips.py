@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from models.face import topology
@@ -12,6 +13,8 @@ from models.warp.anatomy import FaceFrame
 CLOSED_GAP = 0.035
 """Measured gaps up to this many units count as closed lips: the mesh is no more exact."""
 _SAMPLES = 161
+_REACH = 0.06
+_OFFSETS = np.arange(-_REACH, _REACH + 0.002, 0.004)
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,16 @@ class LipLines:
         return self.upper_at(x) + 0.35 * (self.lower_at(x) - self.upper_at(x))
 
 
-def find_lip_lines(landmarks: np.ndarray, frame: FaceFrame, luma: np.ndarray) -> LipLines:
+def find_lip_lines(landmarks: np.ndarray, frame: FaceFrame, yuv: np.ndarray) -> LipLines:
     """Follow the lips' inner edges.
 
-    The mesh gives them roughly; where the lips are closed, the darkest line nearby is the one.
+    The mesh gives them roughly. Where the lips are closed, the darkest line nearby is the one;
+    where they are parted, each edge is where the colour of its lip ends.
 
     Args:
         landmarks: (478, 3), pixels.
         frame: of the same face.
-        luma: float32 (height, width).
+        yuv: float32 (height, width, 3).
     """
     points = frame.to_frame(landmarks)
     corners = points[[topology.MOUTH_CORNER_RIGHT, topology.MOUTH_CORNER_LEFT]]
@@ -66,10 +70,29 @@ def find_lip_lines(landmarks: np.ndarray, frame: FaceFrame, luma: np.ndarray) ->
     lower = np.maximum(through(topology.LIPS_INNER_LOWER), upper)
     middle = _SAMPLES // 2
     gap = float(lower[middle] - upper[middle])
+    blurred = cv2.GaussianBlur(yuv, (0, 0), max(0.6, 0.008 * frame.unit))
     if gap < CLOSED_GAP:
-        line = _darkest_line(luma, frame, x, (upper + lower) / 2)
+        line = (upper + lower) / 2
+        strip = _strip(blurred, frame, x, line)[..., 0]
+        strip = strip - strip.mean(0)
+        line = line + _best_path(strip / (np.abs(strip).mean() + 1.0))
         return LipLines(x, line, line.copy(), 0.0)
-    return LipLines(x, upper, lower, gap)
+    bulge = np.sin(np.linspace(0.0, np.pi, _SAMPLES)) ** 0.5
+    for edge, outer, side in (
+        (upper, through(topology.LIPS_MIDDLE_UPPER), -1),
+        (lower, through(topology.LIPS_MIDDLE_LOWER), 1),
+    ):
+        lip = _strip(blurred, frame, x, (edge + outer) / 2)[_OFFSETS.size // 2]
+        unlike = np.linalg.norm(_strip(blurred, frame, x, edge) - lip[None], axis=-1)
+        # How much more unlike the lip it is one step towards the other lip than one step back.
+        step = 4
+        jump = np.zeros_like(unlike)
+        jump[step:-step] = (unlike[: -2 * step] - unlike[2 * step :]) * side
+        # Rather a little into the lip than leave a rim of teeth on it.
+        edge += _best_path(-1.3 * jump / (np.abs(jump).mean() + 4.0)) + 0.010 * side * bulge
+    # Near the corners the edges meet.
+    lower = np.maximum(lower, upper)
+    return LipLines(x, upper, lower, float(lower[middle] - upper[middle]))
 
 
 def _smooth(values: np.ndarray, sigma: float) -> np.ndarray:
@@ -88,34 +111,31 @@ def _smooth(values: np.ndarray, sigma: float) -> np.ndarray:
     return np.convolve(padded, kernel, mode="valid")
 
 
-def _darkest_line(
-    luma: np.ndarray, frame: FaceFrame, x: np.ndarray, guess: np.ndarray
-) -> np.ndarray:
-    """The darkest smooth path within 0.06 units of ``guess``, by dynamic programming."""
-    import cv2
+def _strip(image: np.ndarray, frame: FaceFrame, x: np.ndarray, line: np.ndarray) -> np.ndarray:
+    """``image`` around a line across the mouth: (offsets, samples, channels)."""
+    at = frame.to_pixels(
+        np.stack(np.broadcast_arrays(x[None], line[None] + _OFFSETS[:, None]), -1)
+    ).astype(np.float32)
+    return cv2.remap(image, at[..., 0], at[..., 1], cv2.INTER_LINEAR)
 
-    reach, step = 0.06, 0.004
-    offsets = np.arange(-reach, reach + step / 2, step)
-    at = frame.to_pixels(np.stack(np.broadcast_arrays(x[None], guess[None] + offsets[:, None]), -1))
-    soft = cv2.GaussianBlur(luma, (0, 0), max(0.6, 0.008 * frame.unit))
-    strip = cv2.remap(
-        soft, at[..., 0].astype(np.float32), at[..., 1].astype(np.float32), cv2.INTER_LINEAR
-    )
-    strip = strip - strip.mean(0)
-    cost = strip / (np.abs(strip).mean() + 1.0) + 8.0 * (offsets[:, None] / reach) ** 4
-    cost += 0.5 * (offsets[:, None] / reach) ** 2
+
+def _best_path(cost: np.ndarray) -> np.ndarray:
+    """The smooth path of least cost (offsets, samples), by dynamic programming: (samples,)."""
+    count = cost.shape[1]
+    away = (_OFFSETS / _REACH)[:, None]
+    cost = cost + 8.0 * away**4 + 0.5 * away**2
     # The corners are where the mesh says: pull the path there.
-    ends = np.minimum(np.arange(x.size), np.arange(x.size)[::-1]) / x.size
-    cost += 6.0 * np.clip(1 - ends / 0.06, 0, 1) * (offsets[:, None] / reach) ** 2
+    ends = np.minimum(np.arange(count), np.arange(count)[::-1]) / count
+    cost += 6.0 * np.clip(1 - ends / 0.06, 0, 1) * away**2
+    bend = 0.6 * np.abs(np.arange(_OFFSETS.size)[:, None] - np.arange(_OFFSETS.size)[None])
     total = cost[:, 0]
-    back = np.zeros((x.size, offsets.size), np.int64)
-    bend = 0.6 * np.abs(np.arange(offsets.size)[:, None] - np.arange(offsets.size)[None])
-    for i in range(1, x.size):
+    back = np.zeros((count, _OFFSETS.size), np.int64)
+    for i in range(1, count):
         through = total[None] + bend
         back[i] = through.argmin(1)
         total = through.min(1) + cost[:, i]
-    path = np.empty(x.size, np.int64)
+    path = np.empty(count, np.int64)
     path[-1] = int(total.argmin())
-    for i in range(x.size - 1, 0, -1):
+    for i in range(count - 1, 0, -1):
         path[i - 1] = back[i, path[i]]
-    return _smooth(guess + offsets[path], 4.0)
+    return _smooth(_OFFSETS[path], 6.0)

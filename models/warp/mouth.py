@@ -43,16 +43,16 @@ def mouth_colours(rgb: np.ndarray, landmarks: np.ndarray, frame: FaceFrame) -> M
     skin = _median_around(rgb, points[[50, 280, 205, 425, 199]], 0.10 * frame.unit)
     lip = _median_around(rgb, points[[17, 84, 314, 85, 315]], 0.03 * frame.unit)
     white = _eye_white(rgb, points)
-    light = max(skin.max() / 225.0, 0.92 * white.max() / 235.0)
-    light = float(np.clip(light, 0.25, 1.0))
+    light = max(skin.max() / 205.0, white.max() / 225.0)
+    light = float(np.clip(light, 0.3, 1.0))
     tint = 0.5 * white / max(white.max(), 1.0) + 0.5
     tint = 0.75 * tint + 0.25 * skin / max(skin.max(), 1.0)
-    teeth = np.array([236.0, 229.0, 214.0]) * light * tint / tint.max() * 0.93
+    teeth = np.array([236.0, 229.0, 214.0]) * light * tint / tint.max()
     lip_hue = lip / max(lip.max(), 1.0)
     flesh = np.array([205.0, 112.0, 108.0]) * light
     gums = 0.5 * flesh + 0.5 * lip_hue * flesh.max()
-    tongue = 0.78 * (0.6 * flesh + 0.4 * lip_hue * flesh.max())
-    cavity = 0.14 * lip_hue * 200.0 * light * np.array([1.0, 0.72, 0.72])
+    tongue = 0.95 * (0.6 * flesh + 0.4 * lip_hue * flesh.max())
+    cavity = 0.17 * lip_hue * 200.0 * light * np.array([1.0, 0.66, 0.66])
     return MouthColours(teeth, gums, tongue, cavity)
 
 
@@ -144,7 +144,7 @@ def _teeth(
     gloss = 0.07 * np.exp(-((t + 0.15) ** 2) / 0.12 - ((neck - 0.38) ** 2) / 0.05)
     brightness = (enamel + gloss) * (1 - seam)
     # The arch turns away from the light.
-    around = 1 - 0.62 * arc**1.8
+    around = 1 - 0.55 * arc**2
     warm = np.stack([np.ones_like(neck), 1 - 0.03 * neck, 1 - 0.08 * neck], -1)
     rgb = colours.teeth * warm * (brightness * around)[..., None]
     gum_line = length * (1 - 0.10 * t**2 * 1.0) + 0.012 * (np.abs(t) ** 2)

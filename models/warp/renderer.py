@@ -129,7 +129,7 @@ def _paint_mouth(
     dark = torch.lerp(dark, low_teeth[:, :3], low_teeth[:, 3:])
     dark = torch.lerp(dark, teeth[:, :3], teeth[:, 3:])
     # The upper lip throws its shadow on what is just below it.
-    shade = 1 - 0.50 * torch.exp(depth.clamp(min=0) * (-1.0 / (0.055 * identity.unit)))
+    shade = 1 - 0.42 * torch.exp(depth.clamp(min=0) * (-1.0 / (0.04 * identity.unit)))
     dark = torch.cat([(dark[:, :1] - 16) * shade + 16, (dark[:, 1:] - 128) * shade + 128], 1)
     patch = torch.lerp(upper[:, :3], dark, depth.clamp(0, 1))
     patch = torch.lerp(patch, lower[:, :3], lower[:, 4:5].clamp(0, 1))
