@@ -73,6 +73,8 @@ class Session:
         self.created_at = datetime.now(UTC)
         self.closed = asyncio.Event()
         self.end_reason: EndReason | None = None
+        self.failure: str | None = None
+        """Why the room could not be joined or was lost, for the operator."""
         self._clock = clock
         self._metrics = metrics
         self._performer = Performer(actor)
@@ -243,7 +245,8 @@ class Session:
             async with asyncio.timeout(self._lifecycle.join_timeout_s):
                 await self.room.connect(self._on_room_event)
         except (RoomError, TimeoutError) as error:
-            self._log.warning("could not join the room", error=str(error) or "timed out")
+            self.failure = str(error) or "joining the room took too long"
+            self._log.warning("could not join the room", error=self.failure)
             self._end_soon("join_failed")
             return
         joined_ns = self._clock.now_ns() - self._begun_ns
@@ -254,7 +257,8 @@ class Session:
         try:
             await self._playout.run()
         except RoomError as error:
-            self._log.warning("the room was lost", error=str(error))
+            self.failure = str(error)
+            self._log.warning("the room was lost", error=self.failure)
             self._end_soon("connection_lost")
         except Exception:
             self._log.exception("playout failed")

@@ -99,6 +99,8 @@ async def talk(
             watching = asyncio.create_task(recording.watch())
             try:
                 await _converse(worker.ws_uri, session_id, token, pcm, rate, recording)
+            except TalkError as error:
+                raise TalkError(session.failure or str(error)) from None
             finally:
                 watching.cancel()
             await session.closed.wait()
