@@ -18,7 +18,6 @@ CHROMIUM_ARGS = [
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
-    "--autoplay-policy=no-user-gesture-required",
 ]
 
 _VIDEO_WIDTH = "document.querySelector('video').videoWidth"
@@ -90,10 +89,16 @@ def chromium() -> str:
 
 
 @contextlib.asynccontextmanager
-async def open_page(url: str) -> AsyncIterator[Page]:
-    """A page in a fresh headless browser. Errors in the page's own script fail the test."""
+async def open_page(url: str, autoplay: bool = True) -> AsyncIterator[Page]:
+    """A page in a fresh headless browser. Errors in the page's own script fail the test.
+
+    ``autoplay`` False: as with everybody, sound needs a click.
+    """
+    policy = "no-user-gesture-required" if autoplay else "document-user-activation-required"
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_ARGS)
+        browser = await playwright.chromium.launch(
+            executable_path=chromium(), args=[*CHROMIUM_ARGS, f"--autoplay-policy={policy}"]
+        )
         try:
             page = await browser.new_page()
             errors: list[str] = []

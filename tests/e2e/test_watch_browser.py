@@ -71,3 +71,16 @@ async def test_a_browser_sees_motion_hears_sound_and_is_told_the_end(
         await rooms.pop("s1").aclose()
         await wait_for_state(page, "ended")
         assert await page.locator("#status").inner_text() == "The session has ended"
+
+
+async def test_where_sound_needs_a_click_there_is_a_button(rooms: dict[str, WhepRoom]) -> None:
+    chromium()
+    app = FastAPI()
+    app.include_router(whep_router(rooms.get))
+    async with _served(app) as url, open_page(f"{url}/watch/s1", autoplay=False) as page:
+        # Evaluating anything in the page would count as a person's action there.
+        button = page.get_by_role("button", name="Turn sound on")
+        await button.click(timeout=30_000)
+        await button.wait_for(state="hidden", timeout=10_000)
+        assert not await page.evaluate("document.querySelector('video').muted")
+        assert (await observe(page, seconds=1.5)).loudest > 0.1

@@ -17,6 +17,10 @@ from worker.rooms.port import MEDIA_RATE, SAMPLES_PER_FRAME, RoomError
 
 T = TypeVar("T")
 
+HANDOVER_LIMIT = 12
+"""Blocks that may wait to be popped; whoever pops may fall that far behind (480 ms, as when an
+encoder stumbles) before time has to wait for it."""
+
 
 @dataclass(frozen=True)
 class Block(Generic[T]):
@@ -170,8 +174,7 @@ class Pacer(Generic[T]):
     async def _space(self) -> None:
         while True:
             self._check_open()
-            # The other side may be slower than time itself: then time has to wait for it.
-            if len(self._unpopped) > 2:
+            if len(self._unpopped) > HANDOVER_LIMIT:
                 await self._changed(None)
             elif self.waiting > self._capacity:
                 await self._changed(self._queue.when_waiting(self._capacity))

@@ -61,7 +61,21 @@ def parse_offer(sdp: str) -> Offer:
             video = "H264"
         else:
             raise UnusableOffer("the video section offers neither VP8 nor H.264")
-    return Offer(sdp, video, audio)
+    return Offer(_without_hidden_addresses(sdp), video, audio)
+
+
+def _without_hidden_addresses(sdp: str) -> str:
+    """Leave out candidates under ``.local`` names, by which browsers hide their addresses.
+
+    Asking the local network for them (multicast DNS) costs a socket and up to a second and gains
+    nothing: the browser calls us first, and its address is seen then. What is left may be empty,
+    so the list is not declared complete either.
+    """
+    hidden = re.compile(r"^a=candidate:\S+ \d+ \S+ \d+ \S+\.local .*\r?\n?", re.MULTILINE)
+    shown, removed = hidden.subn("", sdp)
+    if removed:
+        shown = re.sub(r"^a=end-of-candidates\s*?\r?\n?", "", shown, flags=re.MULTILINE)
+    return shown
 
 
 def _offers(section: str, codec: str) -> bool:
