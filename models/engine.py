@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -96,7 +96,7 @@ class Actor(Protocol):
         """
         ...
 
-    def act(self, n: int, speaking: bool) -> list[Pose]:
+    def act(self, n: int, speaking: bool) -> Sequence[Pose]:
         """Poses of the next ``n`` frames.
 
         With ``speaking`` each frame consumes one heard frame of speech (``n <= heard``, else
@@ -123,10 +123,12 @@ class Engine(Protocol):
         """
         ...
 
-    def actor(self, identity: Identity, seed: int = 0) -> Actor:
-        """A performer for one session. The same seed performs the same idle motion."""
+    def actor(self, identity: Any, seed: int = 0) -> Actor:
+        """A performer for one session of an identity this engine prepared. The same seed performs
+        the same idle motion."""
         ...
 
-    def render(self, poses: Sequence[Pose]) -> list[np.ndarray]:
-        """One tightly packed I420 picture per pose: uint8, shape ``canvas.i420_shape``."""
+    def render(self, poses: Sequence[Any]) -> list[np.ndarray]:
+        """Render, in one batch, poses that actors of this engine performed: one tightly packed
+        I420 picture per pose, uint8, shape ``canvas.i420_shape``."""
         ...

@@ -143,7 +143,7 @@ def _check(arguments: argparse.Namespace) -> int:
     import torch
 
     from models.face.photo import load_photo
-    from worker.engines import engine_loader, frames_per_second, sessions_held
+    from worker.engines import engine_loader, frames_per_second, sample_portrait, sessions_held
     from worker.settings import load_settings
 
     settings = load_settings()
@@ -167,12 +167,6 @@ def _check(arguments: argparse.Namespace) -> int:
     print(f"{'speed':<12}{rate:.0f} frames/s at {canvas.width}x{canvas.height}, four sessions")
     print(f"{'capacity':<12}{sessions_held(rate)} live sessions at 25 frames/s")
     return 0
-
-
-def sample_portrait() -> Path | None:
-    """The portrait that comes with a checkout."""
-    path = Path(__file__).resolve().parent.parent / "assets" / "portrait.jpg"
-    return path if path.is_file() else None
 
 
 def _size(text: str) -> Canvas:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.engine import FPS, Canvas, Engine
+from models.face import load_photo
 
 if TYPE_CHECKING:
     from worker.settings import WorkerSettings
@@ -19,6 +21,9 @@ MEASURE_S = 1.0
 
 HEADROOM = 0.5
 """Share of the measured speed that is promised: the rest encodes, moves and waits."""
+
+UNMEASURED_PER_CORE = 1
+"""Sessions per core that are promised where there is no portrait to measure with."""
 
 
 def engine_loader(settings: WorkerSettings) -> Callable[[], Engine]:
@@ -65,3 +70,24 @@ def frames_per_second(
 def sessions_held(rate: float) -> int:
     """How many live sessions a measured frame rate holds, at least one."""
     return max(1, int(rate * HEADROOM / FPS))
+
+
+def capacity_meter(portrait: Path | None, canvas: Canvas) -> Callable[[Engine], int]:
+    """A function that warms an engine up and answers how many sessions of ``canvas`` it holds.
+
+    ``portrait``: an image file to measure with; without one the cores are counted.
+    """
+
+    def measure(engine: Engine) -> int:
+        if portrait is None:
+            return UNMEASURED_PER_CORE * (os.cpu_count() or 1)
+        photo = load_photo(portrait)
+        return sessions_held(frames_per_second(engine, photo, canvas, seconds=MEASURE_S))
+
+    return measure
+
+
+def sample_portrait() -> Path | None:
+    """The portrait that comes with a checkout."""
+    path = Path(__file__).resolve().parent.parent / "assets" / "portrait.jpg"
+    return path if path.is_file() else None

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 import structlog
 import uvicorn
 
+from worker.engines import capacity_meter, sample_portrait
 from worker.http import create_app
 from worker.rooms.whep_routes import whep_router
 from worker.service import Worker
@@ -118,7 +119,8 @@ async def serve(worker: Worker, settings: WorkerSettings) -> None:
     try:
         async with http_server(worker, settings), speech_server(worker, settings):
             logger.info("listening", http=worker.http_url, websocket=worker.ws_uri)
-            starting = asyncio.create_task(worker.start())
+            meter = capacity_meter(sample_portrait(), settings.canvas.canvas("4:3"))
+            starting = asyncio.create_task(worker.start(meter))
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
