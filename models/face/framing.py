@@ -107,7 +107,7 @@ def face_shares(canvas: Canvas) -> tuple[float, float]:
     may get to avoid extending a tight photo."""
     aspect = canvas.width / canvas.height
     natural = np.interp(aspect, (9 / 16, 3 / 4, 1.0, 4 / 3), (0.31, 0.39, 0.43, 0.46))
-    largest = np.interp(aspect, (3 / 4, 1.0, 4 / 3), (0.67, 0.63, 0.60))
+    largest = np.interp(aspect, (3 / 4, 1.0, 4 / 3), (0.67, 0.65, 0.64))
     return float(natural), float(largest)
 
 
