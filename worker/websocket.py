@@ -162,15 +162,13 @@ class _Client:
         except Exception:
             self._log.exception("websocket failed")
             self._send(self.protocol.failed(faults.INTERNAL_ERROR))
+            self._leave(clean)
+            # The connection is still open: give the error and the close a while to go out.
+            await asyncio.wait([sender], timeout=CLOSE_TIMEOUT_S)
         finally:
             keepalive.cancel()
-            self._leave(clean)
-            if not self._connection.close_code:
-                # A close of ours may still wait behind unsent messages.
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                        await asyncio.shield(sender)
             sender.cancel()
+            self._leave(clean)
             await asyncio.gather(sender, keepalive, return_exceptions=True)
 
     def replaced(self) -> None:

@@ -5,6 +5,7 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.fakes.session import TOKEN, FakeDirectory, FakeSession
-from worker.events import SessionReady
+from worker.events import SessionDraining, SessionEvent, SessionReady
 from worker.settings import WebSocketSettings
 from worker.websocket import SpeechServer
 
@@ -64,10 +65,11 @@ async def enter(client: ClientConnection, **opt_ins: Any) -> dict[str, Any]:
 
 async def closed(client: ClientConnection) -> tuple[int | None, str]:
     async with asyncio.timeout(PATIENCE_S):
-        with suppress(ConnectionClosed):
+        try:
             while True:
                 await client.recv()
-    return client.close_code, client.close_reason or ""
+        except ConnectionClosed as closed:
+            return (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (None, "")
 
 
 async def until(condition: Any) -> None:
@@ -218,7 +220,7 @@ async def test_text_that_is_not_utf8_is_a_lost_socket(
 async def test_ten_thousand_tiny_messages_sent_before_any_answer_is_read(
     server: SpeechServer, session: FakeSession
 ) -> None:
-    async with dial(server, max_queue=None) as client:
+    async with dial(server, max_queue=100_000) as client:
         await enter(client)
         for number in range(10_000):
             await say(client, {"type": "ping", "id": number})
@@ -269,7 +271,7 @@ async def test_flooding_client_is_made_to_wait(session: FakeSession) -> None:
     async with (
         # Keepalive far shorter than the wait: a client that we do not read is not taken for dead.
         listening(session, ping_interval_s=0.05, ping_timeout_s=0.05) as server,
-        dial(server, write_limit=2**16, ping_interval=None, max_queue=None) as client,
+        dial(server, write_limit=2**16, ping_interval=None, max_queue=100_000) as client,
     ):
         await enter(client)
         session.gate.clear()
@@ -286,26 +288,38 @@ async def test_flooding_client_is_made_to_wait(session: FakeSession) -> None:
         while before != sent:
             before = sent
             await asyncio.sleep(0.5)
-        assert sent < 40, "the server took in what the session could not take"
-        assert session.calls.count("speak") == 1
+        waiting = session.calls.count("speak")
         session.gate.set()
+        assert sent < 40, "the server took in what the session could not take"
+        assert waiting == 1
         await asyncio.wait_for(flooding, PATIENCE_S)
         await until(lambda: len(session.heard) == 60)
 
 
-async def test_client_that_reads_nothing_is_cut_off(session: FakeSession) -> None:
+@pytest.mark.parametrize(
+    ("event", "count"),
+    [
+        (SessionReady(640, 480, 25), 200_000),  # more messages than may wait
+        (SessionDraining(datetime(2026, 1, 1, tzinfo=UTC), "x" * 100_000), 200),  # too slowly
+    ],
+    ids=["many", "slow"],
+)
+async def test_client_that_reads_nothing_is_cut_off(
+    session: FakeSession, event: SessionEvent, count: int
+) -> None:
     async with (
         listening(session, send_timeout_s=0.3) as server,
         dial(server, max_queue=1, ping_interval=None) as client,
     ):
         await enter(client, events=["lifecycle"])
         client.transport.pause_reading()
-        ready = SessionReady(640, 480, 25)
-        async with asyncio.timeout(PATIENCE_S):
-            while not session.gone.is_set():
-                for _ in range(100):
-                    session.emit(ready)
+        for number in range(count):
+            session.emit(event)
+            if number % 100 == 0:
                 await asyncio.sleep(0)
+            if session.gone.is_set():
+                break
+        await asyncio.wait_for(session.gone.wait(), PATIENCE_S)
         assert session.detached == [(False, 0.0)]
         assert session.listeners == 0
         client.transport.abort()
