@@ -78,7 +78,7 @@ async def test_where_sound_needs_a_click_there_is_a_button(rooms: dict[str, Whep
     app = FastAPI()
     app.include_router(whep_router(rooms.get))
     async with _served(app) as url, open_page(f"{url}/watch/s1", autoplay=False) as page:
-        # Evaluating anything in the page would count as a person's action there.
+        await wait_until_live(page)
         button = page.get_by_role("button", name="Turn sound on")
         await button.click(timeout=30_000)
         await button.wait_for(state="hidden", timeout=10_000)
