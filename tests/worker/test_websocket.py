@@ -297,18 +297,18 @@ async def test_flooding_client_is_made_to_wait(session: FakeSession) -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "count"),
+    ("event", "count", "send_timeout_s"),
     [
-        (SessionReady(640, 480, 25), 200_000),  # more messages than may wait
-        (SessionDraining(datetime(2026, 1, 1, tzinfo=UTC), "x" * 100_000), 200),  # too slowly
+        (SessionReady(640, 480, 25), 200_000, 60),  # more messages than may wait
+        (SessionDraining(datetime(2026, 1, 1, tzinfo=UTC), "x" * 100_000), 200, 0.3),  # too slowly
     ],
     ids=["many", "slow"],
 )
 async def test_client_that_reads_nothing_is_cut_off(
-    session: FakeSession, event: SessionEvent, count: int
+    session: FakeSession, event: SessionEvent, count: int, send_timeout_s: float
 ) -> None:
     async with (
-        listening(session, send_timeout_s=0.3) as server,
+        listening(session, send_timeout_s=send_timeout_s) as server,
         dial(server, max_queue=1, ping_interval=None) as client,
     ):
         await enter(client, events=["lifecycle"])
