@@ -14,7 +14,7 @@ from models.face.port import Face
 
 EYE_LINE = 0.41
 """Height of the eyes from the canvas's top, over its height, when the photo has the space."""
-EYE_LINE_RANGE = (0.34, 0.50)
+EYE_LINE_RANGE = (0.28, 0.50)
 MAX_OFF_CENTRE = 0.07
 """How far from the middle the face may move for the same reason, over the canvas's width."""
 
@@ -139,7 +139,7 @@ def _choose_window(
         shift = float(np.clip(inside - left, -MAX_OFF_CENTRE * w, MAX_OFF_CENTRE * w))
         left += shift
         sides = (max(0.0, -left) + max(0.0, left + w - width)) / w
-        for eye_line in np.linspace(*EYE_LINE_RANGE, 33):
+        for eye_line in np.linspace(*EYE_LINE_RANGE, 45):
             top = eye_y - eye_line * h
             above, below = max(0.0, -top) / h, max(0.0, top + h - height) / h
             cost = (
