@@ -5,7 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-FRINGE = 0.05
+from models.warp.anatomy import smoothstep
+
+FRINGE = 0.07
 """Width of the background's rim that moves with the person, in units: it keeps loose hair."""
 
 
@@ -18,19 +20,19 @@ def person_alpha(matte: np.ndarray, unit: float) -> np.ndarray:
     """
     radius = max(1, round(FRINGE * unit))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    person = (matte > 0.25).astype(np.float32)
+    person = (matte > 0.15).astype(np.float32)
     grown = cv2.dilate(person, disc)
     border = 4 * radius
     # A person cut off by the picture's edge goes on beyond it.
     padded = cv2.copyMakeBorder(grown, border, border, border, border, cv2.BORDER_REPLICATE)
-    soft = cv2.GaussianBlur(padded, (0, 0), 0.7 * radius)[border:-border, border:-border]
+    soft = cv2.GaussianBlur(padded, (0, 0), 0.6 * radius)[border:-border, border:-border]
     return np.clip(soft * 1.7 - 0.1, 0.0, 1.0).astype(np.float32)
 
 
 def background_plate(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """The picture with the inside of the person filled from the background around it.
 
-    Wherever ``alpha`` is below 1 the photo itself stays, so that at rest layer and plate blend to
+    Where ``alpha`` is well below 1 the photo itself stays, so that at rest layer and plate blend to
     the photo.
 
     Args:
@@ -41,7 +43,9 @@ def background_plate(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     if known.mean() < 0.01:
         return rgb.copy()
     filled = fill(rgb, known)
-    inside = (alpha >= 0.995).astype(np.float32)[..., None]
+    # Softly, lest the rim of the filling shows as a line when the person moves off it; at rest the
+    # layer above hides all but a few per cent of what the filling changes.
+    inside = smoothstep(0.7, 1.0, alpha).astype(np.float32)[..., None]
     return filled * inside + rgb * (1 - inside)
 
 

@@ -107,10 +107,10 @@ def blend_eyes(eyes: EyeTensors, source: torch.Tensor, motion: torch.Tensor) -> 
     # Skin that was folded away shows between lashes and crease, rounded by the eyeball below.
     unfolded = (travel / (opening + 0.05)).clamp(0, 1) * arch.sqrt()
     height_share = above / (0.9 * opening + 0.10)
-    bare = unfolded * torch.exp(-((height_share - 0.50) ** 2) * 4.5)
+    bare = unfolded * (height_share * 4 - 0.2).clamp(0, 1) * (2.6 - 1.6 * height_share).clamp(0, 1)
     rounded = 1 - 0.16 * (1 - height_share.clamp(0, 1))
     skin = torch.cat([(skin[:, :, :1] - 16) * rounded[:, :, None] + 16, skin[:, :, 1:]], 2)
-    upper_lid = torch.lerp(upper_lid, skin, (0.85 * bare)[:, :, None])
+    upper_lid = torch.lerp(upper_lid, skin, (0.92 * bare)[:, :, None])
     # Lashes gather to a line where the lids meet.
     line = torch.exp(-(((above - 0.3 * LASH_WIDTH) / LASH_WIDTH) ** 2)) * unfolded.square()
     upper_lid = torch.lerp(upper_lid, eyes.lash, (0.75 * line)[:, :, None])

@@ -42,6 +42,8 @@ class Basis(IntEnum):
 
 
 MAX_APERTURE = 0.5
+APERTURE_STEP = 0.05
+"""Distance of the entries of an identity's table of apertures."""
 TUCK_APERTURE = 0.055
 """Gap that stays between the lips while the lower one touches the teeth."""
 UPPER_SHARE, CORNER_DROP = 0.2, 0.2
@@ -83,8 +85,11 @@ _FREE_ROW = 0.55
 """Thickness coordinate of the middle row of lip points: 0 at the inner edge, 1 at the outer."""
 
 
-def coefficients(motion: torch.Tensor) -> torch.Tensor:
-    """Weights of the basis fields for motion vectors (n, channels): (n, len(Basis))."""
+def coefficients(motion: torch.Tensor, apertures: torch.Tensor) -> torch.Tensor:
+    """Weights of the basis fields for motion vectors (n, channels): (n, len(Basis)).
+
+    ``apertures`` is the person's table of gaps to draw for 0, APERTURE_STEP, ... asked, (entries,).
+    """
 
     def channel(name: str) -> torch.Tensor:
         return motion[:, INDEX[name]]
@@ -92,7 +97,9 @@ def coefficients(motion: torch.Tensor) -> torch.Tensor:
     tuck = channel("labiodental").clamp(0, 1)
     press = channel("closure").clamp(0, 1)
     jaw = channel("jaw").clamp(0, 1.2)
-    aperture = channel("aperture").clamp(0, MAX_APERTURE)
+    place = channel("aperture").clamp(0, MAX_APERTURE - 1e-4) / APERTURE_STEP
+    entry = place.long()
+    aperture = torch.lerp(apertures[entry], apertures[entry + 1], place - entry)
     aperture = torch.lerp(aperture, torch.full_like(aperture, TUCK_APERTURE), tuck)
     aperture = aperture * (1 - press)
     width = channel("width").clamp(-1.2, 1.2)

@@ -118,7 +118,7 @@ def _to_lashes(shape: EyeShape, upper: np.ndarray, luma: np.ndarray) -> np.ndarr
     step = 12
     edge = np.full_like(strip, 0.0)
     edge[step:] = strip[:-step] - strip[step:]
-    edge /= max(float(np.percentile(edge, 98)), 4.0)
+    edge = edge / max(float(np.percentile(edge, 98)), 4.0)
     best, best_score = upper, -np.inf
     columns = np.arange(u.size)
     for lift in np.arange(-0.24, 0.05, 0.02):

@@ -63,15 +63,6 @@ class CoarseGrid:
         """Grid coordinates of pixel positions (..., 2)."""
         return (pixels - self.origin) * self.per_pixel - 1.0
 
-    def pixel_grid(self, step: int = 1) -> np.ndarray:
-        """Grid coordinates of the pixels, or with ``step`` 2 of the centres of 2 x 2 pixels.
-
-        float32 (height / step, width / step, 2), the margin left out.
-        """
-        x = self.left + (np.arange(self.width // step) + 0.5) * step - 0.5
-        y = self.top + (np.arange(self.height // step) + 0.5) * step - 0.5
-        return self.coordinates(np.stack(np.meshgrid(x, y), -1)).astype(np.float32)
-
 
 def sample(values: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
     """Bilinear samples of ``values`` (n, channels, h, w) at ``grid`` (n, h', w', 2).
@@ -81,6 +72,43 @@ def sample(values: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
     return functional.grid_sample(
         values, grid, mode="bilinear", padding_mode="border", align_corners=False
     )
+
+
+def upsample(values: torch.Tensor, grid: CoarseGrid, samples: int) -> torch.Tensor:
+    """Node values interpolated to ``samples`` by ``samples`` points per cell, evenly spaced.
+
+    With ``samples`` equal to the cell's side these are the pixels, with half of it the chroma
+    samples of I420.
+
+    Args:
+        values: (n, channels, rows, columns), margin included.
+        grid: they belong to.
+        samples: per cell and axis.
+
+    Returns:
+        (n, channels, grid.rows * samples, grid.columns * samples), without the margin.
+    """
+    n, channels, rows, _ = values.shape
+    wide = values.new_empty(n, channels, rows, grid.columns, samples)
+    for i in range(samples):
+        start, weight = _phase(i, samples, grid.margin)
+        left = values[..., start : start + grid.columns]
+        right = values[..., start + 1 : start + 1 + grid.columns]
+        torch.lerp(left, right, weight, out=wide[..., i])
+    wide = wide.flatten(3)
+    out = values.new_empty(n, channels, grid.rows, samples, wide.shape[3])
+    for i in range(samples):
+        start, weight = _phase(i, samples, grid.margin)
+        upper = wide[:, :, start : start + grid.rows]
+        lower = wide[:, :, start + 1 : start + 1 + grid.rows]
+        torch.lerp(upper, lower, weight, out=out[:, :, :, i])
+    return out.flatten(2, 3)
+
+
+def _phase(index: int, samples: int, margin: int) -> tuple[int, float]:
+    """First node, and weight of the one after it, for sample ``index`` of a cell."""
+    offset = (index + 0.5) / samples - 0.5
+    return (margin - 1, offset + 1.0) if offset <= 0 else (margin, offset)
 
 
 def invert(displacement: torch.Tensor, base: torch.Tensor, iterations: int) -> torch.Tensor:

@@ -16,6 +16,8 @@ from models.warp.anatomy import FaceFrame, face_frame, smoothstep
 from models.warp.backdrop import background_plate, person_alpha
 from models.warp.blink import EyeTensors
 from models.warp.expression import (
+    APERTURE_STEP,
+    MAX_APERTURE,
     TEETH_JAW,
     TEETH_SHARE,
     TONGUE_JAW,
@@ -24,7 +26,7 @@ from models.warp.expression import (
     ExpressionFields,
 )
 from models.warp.eyes import EYEBALL, MARGIN, EyeShape, find_eye, lash_colour, lid_skin
-from models.warp.grid import CoarseGrid
+from models.warp.grid import CoarseGrid, upsample
 from models.warp.head import head_fields
 from models.warp.lips import LipLines, find_lip_lines
 from models.warp.mouth import draw_mouth
@@ -64,8 +66,6 @@ class Field:
     """(2, 2): from the face frame to grid coordinates."""
     base: torch.Tensor
     """(1, 2, rows, columns): grid coordinates of the nodes."""
-    pixels: torch.Tensor
-    """(1, height, width, 2): grid coordinates of the pixels."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ class WarpIdentity:
     unit: float
     """Distance of the pupils in canvas pixels."""
 
+    apertures: torch.Tensor
+    """(entries,): gap to draw for each multiple of ``expression.APERTURE_STEP`` asked."""
     face: Field
-    chroma_pixels: torch.Tensor
-    """(1, height / 2, width / 2, 2): grid coordinates of the chroma samples of ``face``."""
     to_canvas: torch.Tensor
     """(2, 1, 2, 1, 1): scale and offset from coordinates of ``face`` to the canvas's."""
     luma_shift: torch.Tensor
@@ -167,7 +167,6 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
             tensor(np.stack(rows)),
             tensor(grid.per_pixel[:, None] * axes),
             tensor(base[None]),
-            tensor(grid.pixel_grid()[None]),
         )
 
     face_grid = _face_grid(alpha, cell)
@@ -212,8 +211,8 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
     return WarpIdentity(
         canvas=Canvas(width, height),
         unit=frame.unit,
+        apertures=tensor(np.arange(0.0, MAX_APERTURE + APERTURE_STEP / 2, APERTURE_STEP)),
         face=face,
-        chroma_pixels=tensor(face_grid.pixel_grid(2)[None]),
         to_canvas=tensor(face_to_canvas),
         luma_shift=tensor(np.array([-0.5 / width, -0.5 / height, 0.0]).reshape(1, 3, 1, 1)),
         luma=tensor(double(yuv[:, :, :1])[:, :, 0][None, None]),
@@ -332,17 +331,9 @@ def _at_nodes(values: np.ndarray, grid: CoarseGrid) -> np.ndarray:
 
 def _upsampled(at_nodes: np.ndarray, grid: CoarseGrid, like: np.ndarray) -> np.ndarray:
     """Node values as the renderer will see them, over the canvas; ``like`` outside the grid."""
-    rows, columns = at_nodes.shape
-    position = (grid.pixel_grid() + 1) / 2 * np.array([columns, rows]) - 0.5
-    position = position.astype(np.float32)
     out = like.copy()
-    out[grid.top : grid.top + grid.height, grid.left : grid.left + grid.width] = cv2.remap(
-        at_nodes,
-        position[..., 0],
-        position[..., 1],
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    fine = upsample(torch.from_numpy(at_nodes)[None, None], grid, grid.cell)
+    out[grid.top : grid.top + grid.height, grid.left : grid.left + grid.width] = fine[0, 0].numpy()
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,13 +11,15 @@ import torch.nn.functional as functional
 
 from models.warp.blink import blend_eyes
 from models.warp.expression import coefficients
-from models.warp.grid import invert, sample
+from models.warp.grid import invert, sample, upsample
 from models.warp.head import head_coefficients
 from models.warp.identity import Field, WarpIdentity
 from models.warp.motion import WarpPose
 
 FACE_ITERATIONS = 4
 MOUTH_ITERATIONS = 5
+_PIXELS_AT_ONCE = defaultdict(lambda: 2**26, cpu=2**20)
+"""Texture samples of one go: a CPU is fastest while the planes of a go stay in its cache."""
 
 
 def render(poses: Sequence[WarpPose]) -> list[np.ndarray]:
@@ -29,10 +32,14 @@ def render(poses: Sequence[WarpPose]) -> list[np.ndarray]:
         groups.setdefault(id(pose.identity), []).append(i)
     frames: list[np.ndarray | None] = [None] * len(poses)
     for members in groups.values():
-        motions = np.stack([poses[i].motion for i in members])
-        pictures = render_identity(poses[members[0]].identity, motions).cpu().numpy()
-        for i, picture in zip(members, pictures, strict=True):
-            frames[i] = picture
+        identity = poses[members[0]].identity
+        step = max(1, _PIXELS_AT_ONCE[identity.device.type] // identity.luma[0, 0].numel())
+        for start in range(0, len(members), step):
+            part = members[start : start + step]
+            motions = np.stack([poses[i].motion for i in part])
+            pictures = render_identity(identity, motions).cpu().numpy()
+            for i, picture in zip(part, pictures, strict=True):
+                frames[i] = picture
     return [frame for frame in frames if frame is not None]
 
 
@@ -49,7 +56,7 @@ def render_identity(identity: WarpIdentity, motions: np.ndarray) -> torch.Tensor
     """
     motion = torch.as_tensor(motions, dtype=torch.float32, device=identity.device)
     n = len(motion)
-    weights = _weights(motion)
+    weights = _weights(motion, identity.apertures)
 
     # The whole person, at the resolution of the coarse grid first.
     source = _sources(identity.face, weights, FACE_ITERATIONS)[:, 0]
@@ -57,21 +64,22 @@ def render_identity(identity: WarpIdentity, motions: np.ndarray) -> torch.Tensor
     scale, offset = identity.to_canvas
     coarse = torch.cat([torch.addcmul(offset, source, scale), opacity], 1)
 
-    fine = sample(coarse + identity.luma_shift, identity.face.pixels.expand(n, -1, -1, -1))
+    grid = identity.face.grid
+    fine = upsample(coarse + identity.luma_shift, grid, grid.cell)
     luma = sample(identity.luma.expand(n, -1, -1, -1), fine[:, :2].permute(0, 2, 3, 1))
-    luma = torch.lerp(identity.plate_luma, luma, fine[:, 2:])
-    half = sample(coarse, identity.chroma_pixels.expand(n, -1, -1, -1))
+    torch.lerp(identity.plate_luma, luma, fine[:, 2:], out=luma)
+    half = upsample(coarse, grid, grid.cell // 2)
     chroma = sample(identity.chroma.expand(n, -1, -1, -1), half[:, :2].permute(0, 2, 3, 1))
-    chroma = torch.lerp(identity.plate_chroma, chroma, half[:, 2:])
+    torch.lerp(identity.plate_chroma, chroma, half[:, 2:], out=chroma)
 
     _paint_eyes(identity, motion, fine, luma, chroma)
     _paint_mouth(identity, weights, luma, chroma)
     return _pack(identity, luma, chroma)
 
 
-def _weights(motion: torch.Tensor) -> torch.Tensor:
+def _weights(motion: torch.Tensor, apertures: torch.Tensor) -> torch.Tensor:
     """Weights of all fields in the face's frame: (n, 2, 2 * basis + head fields)."""
-    expression = coefficients(motion)[:, None]
+    expression = coefficients(motion, apertures)[:, None]
     turn, head = head_coefficients(motion)
     return torch.cat([turn[:, :, :1] * expression, turn[:, :, 1:] * expression, head], 2)
 
@@ -114,9 +122,8 @@ def _paint_mouth(
     lips = torch.addcmul(offset, source[:, :2].flatten(0, 1), scale)
     scale, offset = identity.mouth_to_inside
     inside = torch.addcmul(offset, source[:, 2:].flatten(0, 1), scale)
-    pixels = field.pixels
-    at_lips = sample(lips, pixels.expand(2 * n, -1, -1, -1)).permute(0, 2, 3, 1)
-    at_inside = sample(inside, pixels.expand(3 * n, -1, -1, -1)).permute(0, 2, 3, 1)
+    at_lips = upsample(lips, field.grid, field.grid.cell).permute(0, 2, 3, 1)
+    at_inside = upsample(inside, field.grid, field.grid.cell).permute(0, 2, 3, 1)
 
     height, width = field.grid.height, field.grid.width
     skin = sample(identity.lips.expand(2 * n, -1, -1, -1), at_lips)
