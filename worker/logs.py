@@ -58,6 +58,7 @@ def configure_logging(settings: LogSettings, stream: TextIO | None = None) -> No
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
+        _without_colour,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         structlog.processors.StackInfoRenderer(),
     ]
@@ -121,6 +122,14 @@ def masked_text(text: str) -> str:
 def repr_masked(value: object) -> str:
     """How a value that JSON does not know is written."""
     return masked_text(repr(value))
+
+
+def _without_colour(
+    logger: Any, method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """uvicorn adds every message again with terminal colours."""
+    event.pop("color_message", None)
+    return event
 
 
 def _masked_field(name: object, value: Any, depth: int) -> Any:

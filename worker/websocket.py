@@ -13,6 +13,7 @@ import logging
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import metadata
 from urllib.parse import urlsplit
 
 import structlog
@@ -45,6 +46,7 @@ logger = structlog.get_logger(__name__)
 library_logger = logging.getLogger("worker.websocket.library")
 library_logger.setLevel(logging.CRITICAL)
 
+PACKAGE = "avatar-server"
 PATHS = ("/v1/ws", "/")
 CLOSE_TIMEOUT_S = 5.0
 MAX_UNREAD = 4
@@ -55,11 +57,12 @@ class SpeechServer:
     """Listens for clients; one ``_Client`` per socket."""
 
     def __init__(
-        self, directory: Directory, settings: WebSocketSettings, server_version: str = ""
+        self, directory: Directory, settings: WebSocketSettings, server_version: str | None = None
     ) -> None:
+        """``server_version`` is told to clients that opted in; None: this package's."""
         self.directory = directory
         self.settings = settings
-        self.server_version = server_version
+        self.server_version = server_version or metadata.version(PACKAGE)
         self.init_limit = InitLimit(settings.failed_inits_per_minute)
         self.current: dict[str, _Client] = {}
         """The newest socket of each session."""

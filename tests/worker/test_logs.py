@@ -154,13 +154,15 @@ def test_json_lines_carry_session_level_and_time(
 ) -> None:
     with structlog.contextvars.bound_contextvars(session_id="sess_1"):
         structlog.get_logger("worker.x").info("session ready", join_ms=12)
-        logging.getLogger("some.library").warning("careful: %d", 7)
+        extra = {"color_message": "careful: \x1b[36m%d\x1b[0m"}
+        logging.getLogger("some.library").warning("careful: %d", 7, extra=extra)
     own, library = json_lines()
     assert own["event"] == "session ready"
     assert own["join_ms"] == 12
     assert (own["session_id"], own["level"], own["logger"]) == ("sess_1", "info", "worker.x")
     assert own["time"].endswith("Z")
     assert library["event"] == "careful: 7"
+    assert "color_message" not in library
     assert (library["session_id"], library["logger"]) == ("sess_1", "some.library")
 
 
