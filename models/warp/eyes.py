@@ -5,7 +5,7 @@ What is found in the photo here; what is done with it each frame is in ``models.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -80,14 +80,23 @@ def find_eye(landmarks: np.ndarray, luma: np.ndarray, left: bool) -> EyeShape:
     )
     ends = points[[upper_row[0], upper_row[-1]]]
     ends = ends[np.argsort(ends[:, 0])]
-    shape = EyeShape(ends.mean(0), (ends[1] - ends[0]) / 2 * 1.10, np.zeros(3), np.zeros(3), 0.0)
-    upper = _fit(shape.to_own(points[list(upper_row)]))
-    lower = _fit(shape.to_own(points[list(lower_row)]))
-    lower[0] += 0.02
-    upper = _to_lashes(shape, upper, luma)
-    brow = float(np.median(shape.to_own(points[list(brow_row)])[:, 1]))
-    room = float(np.clip(0.85 * (upper[0] - brow), 0.35, 1.4))
-    return EyeShape(shape.centre, shape.along, upper, lower, room)
+    best, best_score = None, -np.inf
+    # How far beyond the mesh's corners the lids meet differs, most of all in drawn faces.
+    for reach in (1.06, 1.12, 1.2, 1.28):
+        along = (ends[1] - ends[0]) / 2 * reach
+        shape = EyeShape(ends.mean(0), along, np.zeros(3), np.zeros(3), 0.0)
+        upper, upper_score = _to_edge(
+            shape, _fit(shape.to_own(points[list(upper_row)])), luma, True
+        )
+        lower, lower_score = _to_edge(
+            shape, _fit(shape.to_own(points[list(lower_row)])), luma, False
+        )
+        score = upper_score + lower_score - 8.0 * (reach - 1.1) ** 2
+        if score > best_score:
+            best, best_score = replace(shape, upper=upper, lower=lower), score
+    assert best is not None
+    brow = float(np.median(best.to_own(points[list(brow_row)])[:, 1]))
+    return replace(best, room=float(np.clip(0.85 * (best.upper[0] - brow), 0.35, 1.4)))
 
 
 def _fit(points: np.ndarray) -> np.ndarray:
@@ -100,13 +109,20 @@ def _fit(points: np.ndarray) -> np.ndarray:
     return np.linalg.lstsq(system, np.concatenate([v, np.zeros(3)]), rcond=None)[0]
 
 
-def _to_lashes(shape: EyeShape, upper: np.ndarray, luma: np.ndarray) -> np.ndarray:
-    """Draw the upper lid's curve to the lashes: the best of many curves near the mesh's."""
+def _to_edge(
+    shape: EyeShape, form: np.ndarray, luma: np.ndarray, is_upper: bool
+) -> tuple[np.ndarray, float]:
+    """Draw a lid's curve to what the picture shows: the best of many curves near the mesh's.
+
+    Returns:
+        The curve, and how well it follows an edge (about 0 to 1).
+    """
     length = float(np.hypot(*shape.along))
     soft = cv2.GaussianBlur(luma, (0, 0), max(0.5, 0.035 * length))
-    u = np.linspace(-0.85, 0.85, 35)
-    rows = np.arange(-0.40, 0.14, 0.01)
-    at = shape.to_pixels(*np.broadcast_arrays(u[None], bow(u, upper)[None] + rows[:, None]))
+    u = np.linspace(-0.88, 0.88, 35)
+    spacing = 0.02
+    rows = np.arange(-0.44, 0.44, spacing)
+    at = shape.to_pixels(*np.broadcast_arrays(u[None], bow(u, form)[None] + rows[:, None]))
     strip = cv2.remap(
         soft,
         at[..., 0].astype(np.float32),
@@ -114,25 +130,30 @@ def _to_lashes(shape: EyeShape, upper: np.ndarray, luma: np.ndarray) -> np.ndarr
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    # Dark here, bright a little above.
-    step = 12
-    edge = np.full_like(strip, 0.0)
-    edge[step:] = strip[:-step] - strip[step:]
-    edge = edge / max(float(np.percentile(edge, 98)), 4.0)
-    best, best_score = upper, -np.inf
+    edge = np.zeros(strip.shape, np.float64)
+    if is_upper:
+        # Dark lashes here, bright skin a little above.
+        edge[6:] = strip[:-6] - strip[6:]
+        lifts, shift = np.arange(-0.26, 0.05, 0.02), 0.035
+    else:
+        # The white of the eye ends, or the dark of the iris.
+        edge[2:-2] = 0.8 * np.abs(strip[4:] - strip[:-4])
+        lifts, shift = np.arange(-0.02, 0.27, 0.02), 0.02
+    edge /= max(float(np.percentile(edge, 97)), 4.0)
+    edge = np.clip(edge, -0.3, 1.0)
+    best, best_score = np.zeros(3), -np.inf
     columns = np.arange(u.size)
-    for lift in np.arange(-0.24, 0.05, 0.02):
-        for tilt in np.arange(-0.12, 0.13, 0.03):
-            for flat in (-0.06, 0.0, 0.08, 0.16):
-                form = np.array([lift, tilt, -flat])
-                index = np.round((bow(u, form) - rows[0]) / 0.01).astype(int)
-                values = edge[np.clip(index, 0, len(rows) - 1), columns]
-                score = float(np.clip(values, -0.3, 1.0).mean())
-                score -= 1.6 * lift**2 + 2.5 * tilt**2 + 1.5 * flat**2
+    for lift in lifts:
+        for tilt in np.arange(-0.12, 0.13, 0.04):
+            for flat in (-0.08, 0.0, 0.08, 0.16):
+                change = np.array([lift, tilt, -flat if is_upper else flat])
+                index = np.round((bow(u, change) - rows[0]) / spacing).astype(int)
+                score = float(edge[np.clip(index, 0, len(rows) - 1), columns].mean())
+                score -= 2.0 * lift**2 + 2.5 * tilt**2 + 1.5 * flat**2
                 if score > best_score:
-                    best_score, best = score, upper + form
-    # The lid ends below the line of steepest descent, at the roots of the lashes.
-    return best + np.array([0.035, 0.0, 0.0])
+                    best_score, best = score, change
+    # The lid ends a little below the steepest place, at the roots of the lashes.
+    return form + best + np.array([shift, 0.0, 0.0]), best_score
 
 
 def lid_skin(rgb: np.ndarray, shape: EyeShape, window: Window) -> np.ndarray:
