@@ -20,6 +20,8 @@ SECOND_FACE_SHARE = 0.3
 """Area of another face's box over the largest one's from which it counts."""
 MAX_YAW = 40.0
 MAX_PITCH = 30.0
+MAX_ROLL = 60.0
+"""A head that leans further is a photo that lies on its side."""
 MIN_SHARPNESS = 0.20
 """Below it a face is refused; see ``models.face.evidence.sharpness``."""
 SOFT_SHARPNESS = 0.30
@@ -120,6 +122,12 @@ def _check_frontal(face: Face) -> None:
             f"sideways and {abs(pose.pitch):.0f} up or down, {MAX_YAW:.0f} and {MAX_PITCH:.0f} "
             "are allowed",
             "Use a photo that looks into the camera.",
+        )
+    if abs(pose.roll) > MAX_ROLL:
+        raise PortraitError(
+            "FACE_NOT_FRONTAL",
+            f"Face is not upright: it leans by {abs(pose.roll):.0f} degrees",
+            "Turn the photo upright and send it again.",
         )
 
 
