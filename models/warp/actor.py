@@ -84,7 +84,8 @@ def mouth(rows: np.ndarray, aperture_gain: float, part: float = 1.0) -> np.ndarr
     Args:
         rows: float32, (ROWS_PER_FRAME, len(ROW)), as from ``MotionStream.take``.
         aperture_gain: lip gap of aperture 1 over the distance of the pupils.
-        part: how far the mouth takes part, 0 (lips rest) to 1.
+        part: how far the mouth takes part, 0 (lips rest) to 1. Lips may press together at 0, too:
+            the first "p" after a silence must not wait.
 
     Returns:
         float32, (len(CHANNELS),), zero but for the mouth. Shapes are averaged over the frame;
@@ -101,10 +102,11 @@ def mouth(rows: np.ndarray, aperture_gain: float, part: float = 1.0) -> np.ndarr
     motion[INDEX["width"]] = np.clip(_stretch(mean[COLUMN["width"]], _WIDTH_STRETCH), -1.0, 1.0)
     motion[INDEX["jaw"]] = np.clip(_stretch(mean[COLUMN["jaw"]], _JAW_STRETCH), 0.0, 1.0)
     motion[INDEX["jaw"]] *= 1.0 - 0.5 * closure
+    motion[INDEX["tongue"]] = _ramp(most[COLUMN["tongue"]], _TONGUE_SHOWS)
+    motion *= np.float32(part)
     motion[INDEX["closure"]] = closure
     motion[INDEX["labiodental"]] = labiodental
-    motion[INDEX["tongue"]] = _ramp(most[COLUMN["tongue"]], _TONGUE_SHOWS)
-    return motion * np.float32(part)
+    return motion
 
 
 class WarpActor:

@@ -300,3 +300,32 @@ def test_every_channel_keeps_to_its_range(network, speech):
     assert motion[:, INDEX["aperture"]].min() >= 0.0
     assert motion[:, INDEX["aperture"]].max() <= 0.45
     assert np.abs(motion[:, INDEX["width"]]).max() <= 1.1
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_happens_what_the_viewer_sees_is_smooth(network, speech, seed):
+    chance = np.random.default_rng(seed)
+    performer, seen = actor(network, seed=seed), []
+    heard = 0
+    for _ in range(80):
+        what = chance.choice(["hear", "finish", "speak", "speak", "idle", "cut"])
+        if what == "hear":
+            start = chance.integers(0, len(speech) - 100)
+            pcm = speech[start : start + chance.integers(1, 12_000)]
+            performer.hear(pcm)
+        elif what == "finish":
+            performer.finish()
+        elif what == "cut":
+            unseen = int(chance.integers(0, 6))
+            performer.cut(unseen)
+            seen = seen[: max(0, len(seen) - unseen)]
+            assert performer.heard == 0
+        elif what == "speak":
+            heard = performer.heard
+            n = int(chance.integers(0, heard + 1))
+            seen += list(act(performer, n, speaking=True))
+            assert performer.heard == heard - n
+        else:
+            seen += list(act(performer, int(chance.integers(0, 8)), speaking=False))
+        assert 0 <= performer.ready <= performer.heard
+    assert_smooth(np.array(seen))

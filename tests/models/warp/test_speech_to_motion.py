@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from models.warp.speech_to_motion import (
     COLUMN,
@@ -133,6 +134,16 @@ def test_the_callers_buffer_may_be_used_again(network, speech):
     np.testing.assert_allclose(stream.take(stream.heard), rows_of(network, speech), atol=1e-5)
 
 
+def test_leaves_the_callers_torch_threads_as_they_were(network, speech):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        rows_of(network, speech)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_weights_that_are_not_there_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"train_speech_to_motion\.py"):
         SpeechToMotion.load(tmp_path / "none.safetensors")
@@ -160,7 +171,7 @@ def test_vowels_open_the_mouth_and_f_v_bring_the_lip_to_the_teeth(network, speec
     labiodentals = [
         between(rows, "labiodental", a - 0.02, b + 0.02).max() for p, a, b in said if p == "f v"
     ]
-    assert np.mean(np.array(labiodentals) > 0.5) >= 0.8
+    assert np.min(labiodentals) > 0.35
 
 
 def test_rounding_and_spreading_are_told_apart(network, speech):
@@ -199,4 +210,4 @@ def test_agrees_with_measured_lips():
         aperture = np.interp(middle, times, rows[:, COLUMN["aperture"]])
         good = np.isfinite(gap) & (middle < times[-1])
         agreement.append(np.corrcoef(aperture[good], gap[good])[0, 1])
-    assert np.mean(agreement) > 0.40, agreement
+    assert np.mean(agreement) > 0.45, agreement
