@@ -270,7 +270,7 @@ async def test_flooding_client_is_made_to_wait(session: FakeSession) -> None:
     message = json.dumps({"type": "agent.speak", "audio": "A" * 2**20})
     async with (
         # Keepalive far shorter than the wait: a client that we do not read is not taken for dead.
-        listening(session, ping_interval_s=0.05, ping_timeout_s=0.05) as server,
+        listening(session, ping_interval_s=0.1, ping_timeout_s=0.5) as server,
         dial(server, write_limit=2**16, ping_interval=None, max_queue=100_000) as client,
     ):
         await enter(client)
@@ -287,7 +287,7 @@ async def test_flooding_client_is_made_to_wait(session: FakeSession) -> None:
         before = -1
         while before != sent:
             before = sent
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.8)
         waiting = session.calls.count("speak")
         session.gate.set()
         assert sent < 40, "the server took in what the session could not take"
