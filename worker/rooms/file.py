@@ -71,6 +71,7 @@ class FileRoom:
         )
         self._thread: ThreadPoolExecutor | None = None
         self._writer: Mp4Writer | None = None
+        self._opening: asyncio.Future[Mp4Writer] | None = None
         self._writes: set[asyncio.Future[None]] = set()
         self._space = asyncio.Semaphore(_BACKLOG)
         self._pacer: Pacer[Frame] | None = None
@@ -78,6 +79,7 @@ class FileRoom:
         self._taken = 0
         self._played_at_close: int | None = None
         self._failure: str | None = None
+        self._broken = False  # the encoder's thread knows of a failure first
         self._leaving: asyncio.Task[None] | None = None
 
     @property
@@ -93,8 +95,9 @@ class FileRoom:
         # A thread of its own: encoding must hold up neither the event loop nor other rooms.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mp4")
         loop = asyncio.get_running_loop()
+        self._opening = loop.run_in_executor(self._thread, self._open_writer)
         try:
-            self._writer = await loop.run_in_executor(self._thread, self._open_writer)
+            self._writer = await asyncio.shield(self._opening)
         except OSError as error:
             self._failure = self._sentence(error)
             raise RoomError(self._failure) from error
@@ -140,6 +143,7 @@ class FileRoom:
         await asyncio.shield(self._leaving)
 
     async def _leave(self) -> None:
+        told = self._failure
         self._played_at_close = self.played
         if self._pacer is not None:
             self._pacer.close()
@@ -149,17 +153,26 @@ class FileRoom:
             await asyncio.wait(self._writes)
         if self._thread is None:
             return
-        loop = asyncio.get_running_loop()
         try:
+            if self._writer is None and self._opening is not None and self._failure is None:
+                # ``connect`` was cancelled; what it began has to be undone.
+                self._writer = await self._opening
             if self._writer is not None and self._failure is None:
-                whole = await loop.run_in_executor(self._thread, self._writer.close)
-                if not whole:
-                    log.warning("recording_empty", path=str(self.path))
-        except Exception as error:
-            self._failure = self._sentence(error)
-            raise RoomError(self._failure) from error
+                await self._finish(self._thread, self._writer)
         finally:
             self._thread.shutdown()
+        if self._failure is not None and self._failure != told:
+            raise RoomError(self._failure)
+
+    async def _finish(self, thread: ThreadPoolExecutor, writer: Mp4Writer) -> None:
+        try:
+            whole = await asyncio.get_running_loop().run_in_executor(thread, writer.close)
+        except Exception as error:
+            self._failure = self._sentence(error)
+            log.error("recording_failed", path=str(self.path), error=str(error))
+        else:
+            if not whole:
+                log.warning("recording_empty", path=str(self.path))
 
     async def _run_pump(self, pacer: Pacer[Frame]) -> None:
         try:
@@ -191,25 +204,28 @@ class FileRoom:
 
     def _write(self, frame: Frame) -> None:
         """On the encoder's thread."""
-        if self._writer is not None and self._failure is None:
-            try:
-                self._writer.write(frame.picture, frame.audio)
-            except Exception as error:
-                self._failure = self._sentence(error)
-                self._writer.discard()
-                raise
+        if self._writer is None or self._broken:
+            return
+        try:
+            self._writer.write(frame.picture, frame.audio)
+        except Exception:
+            self._broken = True
+            self._writer.discard()
+            raise
 
     def _note_written(self, write: asyncio.Future[None]) -> None:
         self._writes.discard(write)
         self._space.release()
-        error = write.exception()
+        error = None if write.cancelled() else write.exception()
         if error is None:
             return
+        assert isinstance(error, Exception)
+        self._failure = self._sentence(error)
         log.error("recording_failed", path=str(self.path), error=str(error))
         if self._pacer is not None:
             self._pacer.close()
         if self._leaving is None:
-            self._on_event("closed", self._failure or str(error))
+            self._on_event("closed", self._failure)
 
     def _check_open(self) -> None:
         if self._failure is not None:

@@ -227,3 +227,18 @@ async def test_a_full_disk_ends_the_room_and_leaves_nothing(
     assert [kind for kind, _ in events] == ["closed"]
     assert "No space left" in events[0][1]
     assert names(tmp_path) == []
+
+
+async def test_a_disk_that_is_full_at_the_very_end_is_told_by_leaving(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    room = FileRoom(tmp_path / "out.mp4", SMALL, realtime=False)
+    await room.connect(lambda kind, reason: None)
+    await room.publish(flat(SMALL, 90), SILENCE, True)
+    monkeypatch.setattr("worker.rooms.mp4.os.replace", full)
+    with pytest.raises(RoomError, match="No space left on device"):
+        await room.aclose()
+    assert names(tmp_path) == []
