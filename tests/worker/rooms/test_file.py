@@ -242,3 +242,14 @@ async def test_a_disk_that_is_full_at_the_very_end_is_told_by_leaving(
     with pytest.raises(RoomError, match="No space left on device"):
         await room.aclose()
     assert names(tmp_path) == []
+
+
+async def test_joining_that_was_cancelled_leaves_nothing(tmp_path: Path) -> None:
+    room = FileRoom(tmp_path / "out.mp4", SMALL, realtime=True)
+    joining = asyncio.create_task(room.connect(lambda kind, reason: None))
+    await asyncio.sleep(0)
+    joining.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await joining
+    await room.aclose()
+    assert names(tmp_path) == []
