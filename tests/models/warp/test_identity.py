@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+
+from models.engine import Canvas
+from models.warp.anatomy import face_frame
+from models.warp.calibration import aperture_table
+from models.warp.identity import build_identity
+from models.warp.lips import find_lip_lines
+from models.warp.renderer import render
+
+
+def test_an_identity_says_its_canvas_and_its_size(identity) -> None:
+    assert identity.canvas == Canvas(640, 480)
+    assert 5e6 < identity.nbytes < 40e6
+
+
+def test_an_identity_survives_pickling(identity, pose) -> None:
+    again = pickle.loads(pickle.dumps(identity))
+    (a,) = render([pose(aperture=0.2, yaw=2)])
+    (b,) = render([pose(again, aperture=0.2, yaw=2)])
+    assert np.array_equal(a, b)
+
+
+def test_preparing_twice_gives_the_same_person(framed, pose) -> None:
+    first, second = (build_identity(framed) for _ in range(2))
+    (a,), (b,) = render([pose(first, jaw=0.5)]), render([pose(second, jaw=0.5)])
+    assert np.array_equal(a, b)
+
+
+def test_the_frame_of_the_face_goes_there_and_back(framed) -> None:
+    frame = face_frame(framed.landmarks)
+    points = framed.landmarks[:, :2].astype(np.float64)
+    assert np.allclose(frame.to_pixels(frame.to_frame(points)), points)
+    eyes = frame.to_frame(points[[33, 133, 263, 362]])
+    assert np.isclose(np.hypot(*(eyes[2:].mean(0) - eyes[:2].mean(0))), 1.0)
+    assert (eyes[:, 1] < -0.5).all()
+
+
+def test_closed_lips_are_followed_along_the_dark_line(framed) -> None:
+    """A painted dark line beside the mesh's guess is found."""
+    frame = face_frame(framed.landmarks)
+    height, width = framed.rgb.shape[:2]
+    rows, columns = np.mgrid[0:height, 0:width]
+    at = frame.to_frame(np.stack([columns, rows], -1).astype(np.float64))
+    away = at[..., 1] - 0.03
+    luma = 160 - 120 * np.exp(-((away / 0.012) ** 2))
+    yuv = np.dstack([luma, np.full_like(luma, 128), np.full_like(luma, 128)]).astype(np.float32)
+    lips = find_lip_lines(framed.landmarks, frame, yuv)
+    assert lips.gap == 0
+    middle = np.abs(lips.x) < 0.2
+    assert np.abs(lips.upper[middle] - 0.03).max() < 0.01
+
+
+def test_the_table_undoes_what_the_mesh_sees() -> None:
+    drawn = np.array([0.0, 0.1, 0.2, 0.4])
+    table = aperture_table(drawn, seen=0.8 * drawn)
+    assert np.allclose(table[:7], np.arange(7) * 0.05 / 0.8, atol=0.01)
+    # A mesh that sees nothing must not tear the mouth open.
+    blind = aperture_table(drawn, seen=np.zeros(4))
+    assert (blind <= np.arange(len(blind)) * 0.05 * 1.4 + 1e-9).all()
+    assert blind[0] == 0

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+
+from models.i420 import i420_to_rgb, rgb_to_yuv, yuv_to_rgb
+from models.warp.anatomy import face_frame
+from models.warp.lips import find_lip_lines
+from models.warp.mouth import draw_mouth, mouth_colours
+from models.warp.renderer import render
+
+
+def test_teeth_are_single_teeth(framed) -> None:
+    """Along the row brightness dips between teeth, and one tooth is wider than its neighbour."""
+    frame = face_frame(framed.landmarks)
+    lips = find_lip_lines(framed.landmarks, frame, rgb_to_yuv(framed.rgb))
+    mouth = draw_mouth(framed.rgb, framed.landmarks, frame, lips, 0.5)
+    teeth = mouth.layers[0]
+    middle = frame.origin - (mouth.window.left, mouth.window.top)
+    row = teeth[0, int(2 * middle[1]), :]
+    reach = int(2 * 0.36 * frame.unit)
+    part = row[int(2 * middle[0]) - reach : int(2 * middle[0]) + reach]
+    smooth = np.convolve(part, np.ones(3) / 3, mode="valid")
+    dips = (smooth[1:-1] < smooth[:-2]) & (smooth[1:-1] <= smooth[2:])
+    assert 4 <= dips.sum() <= 12
+
+
+def test_the_inside_takes_the_light_of_the_photo(framed) -> None:
+    frame = face_frame(framed.landmarks)
+    day = mouth_colours(framed.rgb, framed.landmarks, frame)
+    night = mouth_colours((framed.rgb * 0.4).astype(np.uint8), framed.landmarks, frame)
+    assert night.teeth.sum() < 0.7 * day.teeth.sum()
+    warm = framed.rgb * np.array([1.0, 0.85, 0.6])
+    tinted = mouth_colours(warm.astype(np.uint8), framed.landmarks, frame).teeth
+    assert tinted[2] / tinted[0] < day.teeth[2] / day.teeth[0]
+    assert (day.cavity < 0.4 * day.teeth).all()
+
+
+def test_the_upper_teeth_stay_with_the_skull(pose, identity) -> None:
+    """Opening wider by the jaw must not move the upper teeth's edge."""
+    grid, unit = identity.mouth.grid, identity.unit
+    x, y = grid.left + grid.width // 2 + int(0.06 * unit), int(grid.top + 0.52 * unit)
+    edges = []
+    for picture in render([pose(aperture=0.2, jaw=0.3), pose(aperture=0.32, jaw=1.0)]):
+        rows = slice(y, y + int(0.11 * unit))
+        column = picture[rows, x - 2 : x + 3].astype(float).mean(1)
+        edges.append(int(np.diff(column).argmin()))
+        assert np.diff(column).min() < -10
+    assert abs(edges[0] - edges[1]) <= 1
+
+
+def test_a_raised_tongue_fills_the_dark(pose, identity) -> None:
+    low, high = render([pose(aperture=0.25, jaw=0.7), pose(aperture=0.25, jaw=0.7, tongue=1.0)])
+    grid, unit = identity.mouth.grid, identity.unit
+    x, y = grid.left + grid.width // 2, int(grid.top + 0.52 * unit)
+    area = (slice(y + int(0.07 * unit), y + int(0.12 * unit)), slice(x - 8, x + 8))
+    red = [i420_to_rgb(p)[area][..., 0].mean() for p in (low, high)]
+    assert red[1] > red[0] + 15
+
+
+def test_colours_are_colours(framed) -> None:
+    frame = face_frame(framed.landmarks)
+    for colour in vars(mouth_colours(framed.rgb, framed.landmarks, frame)).values():
+        assert colour.shape == (3,)
+        assert (colour >= 0).all()
+        assert (colour <= 255).all()
+        assert np.allclose(yuv_to_rgb(rgb_to_yuv(colour[None]))[0], colour, atol=0.01)

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from models.i420 import i420_to_rgb, rgb_to_i420
+from models.warp.calibration import measure_aperture
+from models.warp.identity import build_identity
+from models.warp.renderer import render
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    error = ((a.astype(float) - b) ** 2).mean()
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def luma(picture: np.ndarray) -> np.ndarray:
+    return picture[: picture.shape[0] * 2 // 3].astype(int)
+
+
+def mouth_area(identity, picture: np.ndarray) -> np.ndarray:
+    """Luma around the line of the lips."""
+    grid, unit = identity.mouth.grid, identity.unit
+    x, y = grid.left + grid.width // 2, int(grid.top + 0.52 * unit)
+    reach_x, reach_y = int(0.2 * unit), int(0.2 * unit)
+    return luma(picture)[y - reach_y // 4 : y + reach_y, x - reach_x : x + reach_x]
+
+
+def test_rest_is_the_photo(framed, pose) -> None:
+    (picture,) = render([pose()])
+    assert picture.dtype == np.uint8
+    assert picture.shape == (720, 640)
+    assert psnr(picture, rgb_to_i420(framed.rgb)) > 45
+
+
+def test_a_swapped_colour_channel_would_be_seen(framed, pose) -> None:
+    (picture,) = render([pose()])
+    rgb = i420_to_rgb(picture)
+    assert psnr(rgb, framed.rgb) > 30
+    assert psnr(rgb[:, :, ::-1], framed.rgb) < 25
+
+
+def test_the_lips_open_as_far_as_asked(pose, mesh) -> None:
+    asked = [0.0, 0.05, 0.1, 0.2, 0.3]
+    pictures = render([pose(aperture=a, jaw=min(1.0, 2.7 * a)) for a in asked])
+    seen = [measure_aperture(mesh(i420_to_rgb(picture))) for picture in pictures]
+    assert seen[0] < 0.04
+    assert all(b > a for a, b in pairwise(seen)), seen
+    assert seen[2:] == pytest.approx(asked[2:], abs=0.04)
+
+
+def test_an_open_mouth_is_dark_inside(identity, pose) -> None:
+    shut, open_ = render([pose(), pose(aperture=0.3, jaw=0.8)])
+    dark = 60
+    assert (mouth_area(identity, open_) < dark).mean() > 0.1
+    assert (mouth_area(identity, shut) < dark).mean() < 0.02
+
+
+def test_pressed_lips_overrule_the_aperture(pose, mesh) -> None:
+    (picture,) = render([pose(aperture=0.25, closure=1.0)])
+    assert measure_aperture(mesh(i420_to_rgb(picture))) < 0.04
+
+
+def test_rounding_narrows_and_spreading_widens_the_mouth(pose, mesh) -> None:
+    widths = []
+    for picture in render([pose(width=-1.0), pose(), pose(width=1.0)]):
+        points = mesh(i420_to_rgb(picture))[:, :2]
+        widths.append(np.hypot(*(points[291] - points[61])))
+    assert widths[0] < 0.93 * widths[1]
+    assert widths[2] > 1.03 * widths[1]
+
+
+def test_the_jaw_lowers_the_chin(pose, mesh) -> None:
+    shut, low = (mesh(i420_to_rgb(p)) for p in render([pose(), pose(jaw=1.0, aperture=0.3)]))
+    unit = np.hypot(*(shut[263] - shut[33])[:2])
+    assert (low[152, 1] - shut[152, 1]) / unit > 0.08
+
+
+@pytest.mark.parametrize(("channel", "axis"), [("yaw", 0), ("pitch", 1)])
+def test_the_nose_turns_where_the_head_does(pose, mesh, channel, axis) -> None:
+    minus, plus = (
+        mesh(i420_to_rgb(p)) for p in render([pose(**{channel: -6.0}), pose(**{channel: 6.0})])
+    )
+    # The tip of the nose lies before the ears: it must move further than they do.
+    nose = (plus - minus)[1, axis]
+    ears = (plus - minus)[[234, 454], axis].mean()
+    assert nose - ears > 3.0
+
+
+def test_roll_leans_the_head_clockwise(pose, mesh) -> None:
+    (picture,) = render([pose(roll=6.0)])
+    points = mesh(i420_to_rgb(picture))
+    across = points[263] - points[33]
+    assert np.degrees(np.arctan2(across[1], across[0])) == pytest.approx(6.0, abs=1.5)
+
+
+def test_far_background_stays(framed, pose) -> None:
+    still, moved = render(
+        [pose(), pose(yaw=3, pitch=2, roll=3, sway_x=0.05, aperture=0.3, jaw=1, blink_left=1)]
+    )
+    far = framed.matte < 0.02
+    rows, columns = np.where(~far)
+    margin = 30
+    far[max(0, rows.min() - margin) :, max(0, columns.min() - margin) : columns.max() + margin] = 0
+    assert far.any()
+    assert np.array_equal(luma(still)[far], luma(moved)[far])
+    # The background next to the person changes only where the person was or is.
+    change = np.abs(luma(still) - luma(moved))[framed.matte < 0.02]
+    assert (change > 12).mean() < 0.10
+
+
+def test_shoulders_rise_with_the_breath_and_the_face_hardly(framed, pose) -> None:
+    still, deep = render([pose(), pose(breath=1.0)])
+    bottom = slice(int(framed.rgb.shape[0] * 0.8), None)
+    change = np.abs(luma(still) - luma(deep))
+    assert change[bottom].mean() > 0.2
+    assert (
+        change[: framed.rgb.shape[0] // 3][framed.matte[: framed.rgb.shape[0] // 3] < 0.02].mean()
+        < 0.1
+    )
+
+
+def test_motion_is_smooth_in_time(pose) -> None:
+    """Small steps of motion make small steps of the picture: no flicker, no popping seams."""
+    t = np.arange(12) / 25
+    pictures = render(
+        [
+            pose(
+                aperture=0.12 + 0.12 * np.sin(9 * x),
+                jaw=0.4 + 0.4 * np.sin(9 * x),
+                yaw=2 * np.sin(3 * x),
+                blink_left=0.5 + 0.5 * np.sin(12 * x),
+                blink_right=0.5 + 0.5 * np.sin(12 * x),
+            )
+            for x in t
+        ]
+    )
+    planes = np.stack([luma(p) for p in pictures]).astype(float)
+    jerk = np.abs(planes[2:] - 2 * planes[1:-1] + planes[:-2])
+    assert jerk.mean() < 0.6 * np.abs(np.diff(planes, axis=0)).mean() + 0.2
+
+
+def test_a_batch_is_its_single_pictures(framing, pose) -> None:
+    small = build_identity(framing(320, 240))
+    poses = [
+        pose(aperture=0.2, yaw=2),
+        pose(small, aperture=0.1),
+        pose(blink_left=1.0, roll=-2),
+        pose(small, width=-1.0),
+    ]
+    together = render(poses)
+    for one, picture in zip(poses, together, strict=True):
+        (alone,) = render([one])
+        assert picture.shape == one.identity.canvas.i420_shape
+        assert np.abs(alone.astype(int) - picture).max() <= 1
+
+
+def test_the_same_motion_makes_the_same_picture(pose) -> None:
+    first, second = (render([pose(aperture=0.2, gaze_x=4)])[0] for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+def test_absurd_motion_stays_a_picture(pose) -> None:
+    wild = dict.fromkeys(("aperture", "jaw", "width", "smile", "brow", "tongue"), 9.0)
+    (picture,) = render([pose(**wild, gaze_x=90.0, blink_left=-3.0)])
+    assert luma(picture).std() > 10
+
+
+def test_no_poses_no_pictures() -> None:
+    assert render([]) == []
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(320, 240), (240, 320), (320, 320), (360, 202), (480, 640)]
+)
+def test_canvases_of_every_shape(framing, pose, width, height) -> None:
+    framed = framing(width, height)
+    who = build_identity(framed)
+    still, open_ = render([pose(who), pose(who, aperture=0.25, jaw=0.7, yaw=3)])
+    assert still.shape == (height * 3 // 2, width)
+    assert psnr(still, rgb_to_i420(framed.rgb)) > 40
+    assert psnr(still, open_) < 45
+
+
+@pytest.mark.gpu
+def test_cuda_agrees_with_the_cpu(framed, pose) -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    cpu, cuda = build_identity(framed), build_identity(framed, "cuda")
+    motion = {"aperture": 0.2, "jaw": 0.5, "yaw": 2.0, "blink_left": 0.6}
+    a, b = render([pose(cpu, **motion), pose(cuda, **motion)])
+    assert psnr(a, b) > 50
