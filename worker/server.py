@@ -14,7 +14,6 @@ import uvicorn
 
 from worker.engines import capacity_meter, sample_portrait
 from worker.http import create_app
-from worker.rooms.whep_routes import whep_router
 from worker.service import Worker
 from worker.settings import WorkerSettings
 from worker.websocket import SpeechServer
@@ -57,10 +56,8 @@ class _HttpServer(uvicorn.Server):
 @asynccontextmanager
 async def http_server(worker: Worker, settings: WorkerSettings) -> AsyncIterator[int]:
     """The HTTP service, listening while the context lasts; yields its port."""
-    app = create_app(settings, worker)
-    app.include_router(whep_router(worker.whep_room))
     config = uvicorn.Config(
-        app,
+        create_app(settings, worker),
         host=settings.host,
         port=settings.http_port,
         log_config=None,

@@ -81,7 +81,7 @@ class Worker:
             self._capacity = await asyncio.to_thread(measure_capacity, self._engine)
         self._renders = RenderThread(self._engine, self._clock.now_ns)
         self._renders.start()
-        self.metrics.set_ready(True)
+        self._tell_metrics()
         logger.info("worker ready", engine=self._engine.name, capacity=self._capacity)
 
     @property
@@ -171,7 +171,7 @@ class Worker:
             timeout_s = self.settings.drain_timeout_s
         if not self._draining:
             self._draining = True
-            self.metrics.set_ready(False)
+            self._tell_metrics()
             deadline = datetime.now(UTC) + timedelta(seconds=timeout_s)
             for entry in list(self._entries.values()):
                 entry.session.drain(deadline)
@@ -228,7 +228,7 @@ class Worker:
         )
         entry = _Entry(session, _digest(request.session_token), request)
         self._entries[request.session_id] = entry
-        self.metrics.set_sessions(len(self._entries))
+        self._tell_metrics()
         session.start()
         watcher = asyncio.create_task(self._forget(request.session_id, entry))
         self._watchers.add(watcher)
@@ -249,7 +249,11 @@ class Worker:
         self._ended[session_id] = entry.token
         while len(self._ended) > KEPT_ENDED:
             self._ended.popitem(last=False)
+        self._tell_metrics()
+
+    def _tell_metrics(self) -> None:
         self.metrics.set_sessions(len(self._entries))
+        self.metrics.set_ready(self.state() == "ready")
 
 
 class _Entry:

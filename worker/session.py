@@ -303,6 +303,8 @@ class Session:
         while True:
             await asyncio.sleep(every_s)
             times = sorted(self._playout.render_ms) or [0.0]
+            self._metrics.set_audio_buffer(self._speech.backlog_s)
+            self._metrics.set_av_offset(self._playout.av_offset_ms / 1000)
             self._emit(
                 SessionMetrics(
                     fps=round((figures.pictures - seen) / every_s, 2),
