@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     talk.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     talk.add_argument("--aspect", choices=RATIOS, default="4:3")
     talk.add_argument("--size", type=_size, help="WIDTHxHEIGHT in pixels; default 640 wide for 4:3")
-    talk.add_argument("--liveliness", type=float, default=1.0, help="0 still .. 1 natural .. 2")
+    talk.add_argument("--liveliness", type=float, default=1.0, help="0 still .. 1 natural .. 1.5")
     talk.add_argument("--fast", action="store_true", help="no real-time pacing; the same frames")
     talk.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     talk.set_defaults(run=_talk)

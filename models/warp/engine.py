@@ -14,7 +14,7 @@ from models.warp.calibration import calibrate
 from models.warp.identity import WarpIdentity, build_identity
 from models.warp.motion import WarpPose
 from models.warp.renderer import render
-from models.warp.speech_to_motion import LOOKAHEAD, SpeechToMotion
+from models.warp.speech_to_motion import SpeechToMotion
 
 
 class WarpEngine:
@@ -22,8 +22,10 @@ class WarpEngine:
 
     name = "warp"
 
-    lookahead_s = LOOKAHEAD * 0.02
-    """The network looks five rows of 20 ms beyond the one it finishes."""
+    lookahead_s = 0.06
+    """Speech to hear beyond the first frame before it is shown. The network's last word on a row
+    comes 100 ms after it, but its word after 40 ms is as good to the eye; the rest is a margin
+    against uneven senders."""
 
     def __init__(
         self,
@@ -37,7 +39,7 @@ class WarpEngine:
             device: a torch device; pictures are rendered there. The speech network is so small
                 that it always runs on the CPU.
             analyzer: finds the face; default: MediaPipe's.
-            liveliness: how much the face moves by itself: 0 still, 1 natural, 2 restless.
+            liveliness: how much the face moves by itself: 0 still, 1 natural, 1.5 restless.
 
         Raises:
             models.assets.AssetError: a model file cannot be had; says which and how to fetch it.
