@@ -38,7 +38,7 @@ def engine_loader(settings: WorkerSettings) -> Callable[[], Engine]:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if device == "cpu":
-            torch.set_num_threads(settings.render_threads or os.cpu_count() or 1)
+            torch.set_num_threads(settings.render_threads)
         return WarpEngine(device=device, liveliness=settings.liveliness)
 
     return load
