@@ -113,12 +113,17 @@ class WorkerSettings(BaseSettings):
         pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$",
         description="auto, cpu, cuda or cuda:N",
     )
-    render_threads: int | None = Field(default=None, ge=1, le=256, description="None: one per core")
+    render_threads: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="processor threads of one rendering; more only on idle cores",
+    )
     max_sessions: int | None = Field(
         default=None, ge=1, le=1024, description="None: measured at start"
     )
     liveliness: float = Field(
-        default=1.0, ge=0, le=2, description="how much the face moves by itself"
+        default=1.0, ge=0, le=1.5, description="how much the face moves by itself"
     )
     canvas: CanvasSettings = CanvasSettings()
 
