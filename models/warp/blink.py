@@ -108,7 +108,7 @@ def blend_eyes(eyes: EyeTensors, source: torch.Tensor, motion: torch.Tensor) -> 
     unfolded = (travel / (opening + 0.05)).clamp(0, 1) * arch.sqrt()
     height_share = above / (0.9 * opening + 0.10)
     bare = unfolded * (height_share * 4 - 0.2).clamp(0, 1) * (2.6 - 1.6 * height_share).clamp(0, 1)
-    rounded = 1 - 0.16 * (1 - height_share.clamp(0, 1))
+    rounded = 0.86 + 0.16 * torch.exp((height_share - 0.6).square() * -6.0)
     skin = torch.cat([(skin[:, :, :1] - 16) * rounded[:, :, None] + 16, skin[:, :, 1:]], 2)
     upper_lid = torch.lerp(upper_lid, skin, (0.92 * bare)[:, :, None])
     # Lashes gather to a line where the lids meet.

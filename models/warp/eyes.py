@@ -5,6 +5,7 @@ What is found in the photo here; what is done with it each frame is in ``models.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 import cv2
@@ -82,16 +83,17 @@ def find_eye(landmarks: np.ndarray, luma: np.ndarray, left: bool) -> EyeShape:
     ends = ends[np.argsort(ends[:, 0])]
     best, best_score = None, -np.inf
     # How far beyond the mesh's corners the lids meet differs, most of all in drawn faces.
-    for reach in (1.06, 1.12, 1.2, 1.28):
-        along = (ends[1] - ends[0]) / 2 * reach
-        shape = EyeShape(ends.mean(0), along, np.zeros(3), np.zeros(3), 0.0)
+    for before, after in itertools.product((0.06, 0.16, 0.28, 0.40), repeat=2):
+        half = (ends[1] - ends[0]) / 2
+        first, last = ends[0] - before * half, ends[1] + after * half
+        shape = EyeShape((first + last) / 2, (last - first) / 2, np.zeros(3), np.zeros(3), 0.0)
         upper, upper_score = _to_edge(
             shape, _fit(shape.to_own(points[list(upper_row)])), luma, True
         )
         lower, lower_score = _to_edge(
             shape, _fit(shape.to_own(points[list(lower_row)])), luma, False
         )
-        score = upper_score + lower_score - 8.0 * (reach - 1.1) ** 2
+        score = upper_score + lower_score - 1.0 * ((before - 0.1) ** 2 + (after - 0.1) ** 2)
         if score > best_score:
             best, best_score = replace(shape, upper=upper, lower=lower), score
     assert best is not None
@@ -119,7 +121,7 @@ def _to_edge(
     """
     length = float(np.hypot(*shape.along))
     soft = cv2.GaussianBlur(luma, (0, 0), max(0.5, 0.035 * length))
-    u = np.linspace(-0.88, 0.88, 35)
+    u = np.linspace(-0.94, 0.94, 39)
     spacing = 0.02
     rows = np.arange(-0.44, 0.44, spacing)
     at = shape.to_pixels(*np.broadcast_arrays(u[None], bow(u, form)[None] + rows[:, None]))
@@ -173,10 +175,13 @@ def lid_skin(rgb: np.ndarray, shape: EyeShape, window: Window) -> np.ndarray:
     u, v = own[..., 0], own[..., 1]
     top, bottom = bow(u, shape.upper), bow(u, shape.lower)
     brow = shape.upper[0] - shape.room / 0.85
-    below = (v > bottom + 0.28) & (v < bottom + 0.75) & (np.abs(u) < 1.1)
+    below = (v > bottom + 0.40) & (v < bottom + 1.05) & (np.abs(u) < 1.1)
     middle = (v < top - 0.55 * shape.room) & (v > brow + 0.12) & (np.abs(u) < 0.9)
     known = (below | middle).astype(np.float32)
     skin = fill(patch, known)
+    if below.any():
+        # The ball of a shut eye comes forward into the light, out of the shadow of the brow.
+        skin = skin * 0.5 + np.median(patch[below], axis=0) * 0.5
     blur = 0.18 * float(np.hypot(*shape.along))
     return cv2.GaussianBlur(skin, (0, 0), blur)
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from models.engine import Canvas
-from models.i420 import rgb_to_i420, rgb_to_yuv
+from models.i420 import OFFSET, rgb_to_i420, rgb_to_yuv
 from models.warp.anatomy import FaceFrame, face_frame, smoothstep
 from models.warp.backdrop import background_plate, person_alpha
 from models.warp.blink import EyeTensors
@@ -52,6 +52,11 @@ class Framed(Protocol):
     @property
     def matte(self) -> np.ndarray:
         """float32 (height, width), 0 background to 1 person."""
+        ...
+
+    @property
+    def scale(self) -> float:
+        """Pixels of ``rgb`` per pixel of the photo it was made from."""
         ...
 
 
@@ -106,6 +111,8 @@ class WarpIdentity:
     """(3, 4, h, w): upper teeth, lower teeth, tongue; Y, U, V, opacity."""
     cavity: torch.Tensor
     """(1, 3, 1, 1): Y, U, V."""
+    black: torch.Tensor
+    """(1, 3, 1, 1): Y, U, V of no light."""
     mouth_blend: torch.Tensor
     """(1, 1, h, w): opacity of the mouth's patch, 0 at its border."""
 
@@ -197,7 +204,7 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
     )
     lip_texture = double(lip_window.cut(yuv))
     lip_texture = np.dstack([lip_texture, *_lip_masks(lip_window, frame, lips)])
-    inside = draw_mouth(rgb, landmarks, frame, lips, 0.5)
+    inside = draw_mouth(rgb, landmarks, frame, lips, 0.45 * max(1.0, framed.scale))
 
     eyes, eye_windows = _eyes(rgb, yuv, landmarks, frame, face_grid, tensor)
 
@@ -227,6 +234,7 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
         lips=tensor(lip_texture.transpose(2, 0, 1)[None]),
         inside=tensor(inside.layers),
         cavity=tensor(inside.cavity.reshape(1, 3, 1, 1)),
+        black=tensor(OFFSET.reshape(1, 3, 1, 1)),
         mouth_blend=tensor(_border_blend(mouth_grid)[None, None]),
         eyes=eyes,
         eye_windows=eye_windows,

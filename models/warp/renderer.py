@@ -135,9 +135,12 @@ def _paint_mouth(
     dark = torch.lerp(identity.cavity, tongue[:, :3], tongue[:, 3:])
     dark = torch.lerp(dark, low_teeth[:, :3], low_teeth[:, 3:])
     dark = torch.lerp(dark, teeth[:, :3], teeth[:, 3:])
-    # The upper lip throws its shadow on what is just below it.
-    shade = 1 - 0.42 * torch.exp(depth.clamp(min=0) * (-1.0 / (0.04 * identity.unit)))
-    dark = torch.cat([(dark[:, :1] - 16) * shade + 16, (dark[:, 1:] - 128) * shade + 128], 1)
+    # Lips shade what is just behind them, the upper one more; a narrow slit is dark altogether.
+    to_lower = (1.0 - lower[:, 4:5]).clamp(min=0)
+    shade = 1 - 0.45 * torch.exp(depth.clamp(min=0) * (-1.0 / (0.04 * identity.unit)))
+    shade = shade * (1 - 0.40 * torch.exp(to_lower * (-1.0 / (0.025 * identity.unit))))
+    light = torch.cat([shade, shade, shade], 1)
+    dark = torch.lerp(identity.black, dark, light)
     patch = torch.lerp(upper[:, :3], dark, depth.clamp(0, 1))
     patch = torch.lerp(patch, lower[:, :3], lower[:, 4:5].clamp(0, 1))
 
