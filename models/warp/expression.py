@@ -146,9 +146,15 @@ class ExpressionFields:
         self._points = frame.to_frame(landmarks)
         self._depth = landmarks[:, 2].astype(np.float64) / frame.unit
         self._centre = (self._points[10] + self._points[152]) / 2
+        # Nothing moves around the face, beginning close by where the jaw does not reach.
+        still = [i for i in topology.FACE_OVAL if self._jaw_share(i) < 0.2]
         oval = self._points[list(topology.FACE_OVAL)]
         self._far = np.concatenate(
-            [self._centre + (oval[::2] - self._centre) * reach for reach in (1.5, 1.9)]
+            [
+                self._centre + (self._points[still] - self._centre) * 1.18,
+                self._centre + (oval[::2] - self._centre) * 1.5,
+                self._centre + (oval[::2] - self._centre) * 1.9,
+            ]
         )
         upper_rows = (
             (topology.LIPS_INNER_UPPER, 0.0),
@@ -243,8 +249,9 @@ class ExpressionFields:
         if side > 0:
             move[Basis.JAW, 1] += 0.12 * JAW_DROP * thickness * profile
         outward = side * thickness * profile
-        move[Basis.SPREAD] = 0.075 * across, -0.012 * abs(across) - 0.018 * outward
-        move[Basis.ROUND] = -0.14 * across, 0.034 * outward
+        half = self._half_width(x)
+        move[Basis.SPREAD] = 0.19 * half * across, -0.012 * abs(across) - 0.018 * outward
+        move[Basis.ROUND] = -0.32 * half * across, 0.034 * outward
         move[Basis.PRESS] = 0.012 * across, -0.034 * outward
         move[Basis.TUCK] = 0.0, -0.022 * (side < 0) * profile - 0.045 * max(outward, 0.0)
         move[Basis.SMILE] = 0.055 * across, -0.075 * across * across
@@ -255,9 +262,7 @@ class ExpressionFields:
         """Displacements (basis, 2) of a point of the skin."""
         x, y = self._points[index]
         move = np.zeros((len(Basis), 2))
-        corner_x = np.sign(x) * (
-            self._frame.half_width_left if x > 0 else self._frame.half_width_right
-        )
+        corner_x = np.sign(x) * self._half_width(x)
         corner_y = float(self._lips.closed_at(np.array(corner_x)))
         distance = np.hypot(x - corner_x, y - corner_y)
         side = np.sign(x)
@@ -275,8 +280,8 @@ class ExpressionFields:
         move[Basis.CLOSE, 1] += self._lips.gap * (0.25 * above - 0.1 * below)
         move[Basis.JAW, 1] = JAW_DROP * hinge * (1 - 0.62 * below) * (1 - 0.8 * near)
         lid = smoothstep(-0.75, -0.55, np.array(y))
-        move[Basis.SPREAD] = 0.075 * side * near, -0.012 * near
-        move[Basis.ROUND] = -0.14 * side * near, 0.0
+        move[Basis.SPREAD] = 0.19 * abs(corner_x) * side * near, -0.012 * near
+        move[Basis.ROUND] = -0.32 * abs(corner_x) * side * near, 0.0
         move[Basis.PRESS] = 0.012 * side * near, -0.012 * below
         move[Basis.TUCK] = 0.0, -0.03 * below - 0.012 * above
         move[Basis.SMILE] = 0.055 * side * wide * lid, -0.07 * wide * lid
@@ -284,17 +289,25 @@ class ExpressionFields:
         move[Basis.BROW_UP], move[Basis.BROW_DOWN] = self._brow(index)
         return move
 
+    def _half_width(self, x: float) -> float:
+        """From the middle of the mouth to the corner on the side of ``x``, in units."""
+        return self._frame.half_width_left if x > 0 else self._frame.half_width_right
+
     def _jaw_share(self, index: int) -> float:
         """How far a point follows the chin: a lever about the ears, below the line to them."""
         x, y = self._points[index]
-        ear = self._depth[[topology.EAR_RIGHT, topology.EAR_LEFT]].mean()
-        chin = self._depth[topology.CHIN]
-        lever = np.clip((ear - self._depth[index]) / max(ear - chin, 0.3), 0.0, 1.0)
-        half = self._frame.half_width_left if x > 0 else self._frame.half_width_right
+        ears = [topology.EAR_RIGHT, topology.EAR_LEFT]
+        # A turned head has one ear nearer than the other: measure from the line between them.
+        hinge_x, hinge_z = self._points[ears, 0], self._depth[ears]
+        chin = np.interp(self._points[topology.CHIN, 0], hinge_x, hinge_z)
+        chin -= self._depth[topology.CHIN]
+        here = np.interp(x, hinge_x, hinge_z) - self._depth[index]
+        lever = np.clip(here / max(chin, 0.3) - 0.06, 0.0, 0.94) / 0.94
+        half = self._half_width(x)
         ear_x = abs(self._points[topology.EAR_LEFT if x > 0 else topology.EAR_RIGHT, 0])
         out = np.clip((abs(x) - half) / max(ear_x - half, 0.1), 0.0, 1.0)
-        line = -0.75 * out
-        return float(lever * smoothstep(line - 0.22, line + 0.32, np.array(y)))
+        line = -0.30 * out
+        return float(lever * smoothstep(line - 0.25, line + 0.40, np.array(y)))
 
     def _above_lip(self, x: float, y: float) -> float:
         """1 at the upper lip's outer edge, 0 at the nose, between the corners only."""
