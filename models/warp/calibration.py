@@ -21,7 +21,7 @@ from models.warp.renderer import render_identity
 
 ASKED = (0.0, 0.08, 0.16, 0.26, 0.38)
 """Apertures that are rendered and measured."""
-LIMITS = (0.75, 1.4)
+LIMITS = (0.75, 1.3)
 """How far the drawn aperture may depart from the asked one, as factors: a mesh can be wrong too."""
 
 

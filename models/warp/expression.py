@@ -44,7 +44,7 @@ class Basis(IntEnum):
 MAX_APERTURE = 0.5
 APERTURE_STEP = 0.05
 """Distance of the entries of an identity's table of apertures."""
-TUCK_APERTURE = 0.055
+TUCK_APERTURE = 0.042
 """Gap that stays between the lips while the lower one touches the teeth."""
 UPPER_SHARE, CORNER_DROP = 0.2, 0.2
 """Of an opening of 1: how far the upper lip rises, and how far the corners sink."""

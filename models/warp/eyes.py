@@ -17,8 +17,6 @@ from models.warp.texture import Window
 
 EYEBALL = 0.19
 """Radius of the eyeball in distances of the pupils (12 of 63 mm)."""
-MARGIN = 12
-"""Pixels a window of an eye reaches beyond the patch that is rendered."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from models.warp.expression import (
     Basis,
     ExpressionFields,
 )
-from models.warp.eyes import EYEBALL, MARGIN, EyeShape, find_eye, lash_colour, lid_skin
+from models.warp.eyes import EYEBALL, EyeShape, find_eye, lash_colour, lid_skin
 from models.warp.grid import CoarseGrid, upsample
 from models.warp.head import head_fields
 from models.warp.lips import LipLines, find_lip_lines
@@ -34,6 +34,10 @@ from models.warp.texture import Window, double
 
 MOUTH_LAYERS = ("upper lip", "lower lip", "skull", "lower teeth", "tongue")
 """Layers of the mouth, each with its own motion."""
+
+
+REACH = 0.35
+"""How far head motion may carry a picture part, in units: textures reach so far around it."""
 
 
 class Framed(Protocol):
@@ -119,12 +123,8 @@ class WarpIdentity:
     eyes: EyeTensors
     eye_windows: tuple[tuple[int, int], tuple[int, int]]
     """Left and top of both eyes' patches inside ``face``, pixels, even."""
-
-    @property
-    def eye_size(self) -> tuple[int, int]:
-        """Width and height of an eye's patch in pixels, even."""
-        rows, columns = self.eyes.skin.shape[2:]
-        return columns - 2 * MARGIN, rows - 2 * MARGIN
+    eye_size: tuple[int, int]
+    """Width and height of these patches, even."""
 
     @property
     def nbytes(self) -> int:
@@ -199,14 +199,14 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
             *_rigid_layers(len(mouth_nodes)),
         ],
     )
-    lip_window = Window(
-        mouth_grid.left - 12, mouth_grid.top - 12, mouth_grid.width + 24, mouth_grid.height + 24
-    )
+    lip_window = Window(mouth_grid.left, mouth_grid.top, mouth_grid.width, mouth_grid.height)
+    lip_window = lip_window.grown(round(REACH * frame.unit))
     lip_texture = double(lip_window.cut(yuv))
     lip_texture = np.dstack([lip_texture, *_lip_masks(lip_window, frame, lips)])
     inside = draw_mouth(rgb, landmarks, frame, lips, 0.45 * max(1.0, framed.scale))
 
-    eyes, eye_windows = _eyes(rgb, yuv, landmarks, frame, face_grid, tensor)
+    eye_size = (_even(0.86 * frame.unit), _even(0.80 * frame.unit))
+    eyes, eye_windows = _eyes(rgb, yuv, landmarks, frame, face_grid, eye_size, tensor)
 
     chroma = yuv[:, :, 1:].reshape(height // 2, 2, width // 2, 2, 2).mean((1, 3))
     plate_chroma = plate_yuv[part][:, :, 1:]
@@ -238,6 +238,7 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
         mouth_blend=tensor(_border_blend(mouth_grid)[None, None]),
         eyes=eyes,
         eye_windows=eye_windows,
+        eye_size=eye_size,
     )
 
 
@@ -247,13 +248,13 @@ def _eyes(
     landmarks: np.ndarray,
     frame: FaceFrame,
     grid: CoarseGrid,
+    size: tuple[int, int],
     tensor: Callable[[np.ndarray], torch.Tensor],
 ) -> tuple[EyeTensors, tuple[tuple[int, int], tuple[int, int]]]:
     """Both eyes for rendering, and their patches' places inside ``grid``."""
     height, width = rgb.shape[:2]
     colours = rgb.astype(np.float32)
     shapes = [find_eye(landmarks, yuv[:, :, 0], left) for left in (False, True)]
-    size = (_even(0.86 * frame.unit), _even(0.80 * frame.unit))
     # Coordinates of the doubled luma plane: g = (2 x + 0.5) / size - 1.
     plane = np.array([width, height]) / 2.0
     windows, textures, skins, to_own, to_texture, numbers, lashes = [], [], [], [], [], [], []
@@ -262,9 +263,7 @@ def _eyes(
         x = int(np.clip(patch.left - grid.left, 0, grid.width - size[0]))
         y = int(np.clip(patch.top - grid.top, 0, grid.height - size[1]))
         windows.append((x // 2 * 2, y // 2 * 2))
-        window = Window(
-            patch.left - MARGIN, patch.top - MARGIN, size[0] + 2 * MARGIN, size[1] + 2 * MARGIN
-        )
+        window = patch.grown(round(REACH * frame.unit))
         textures.append(double(window.cut(yuv)).transpose(2, 0, 1))
         skins.append(rgb_to_yuv(lid_skin(colours, shape, window)).transpose(2, 0, 1))
         lashes.append(rgb_to_yuv(lash_colour(rgb, shape)))

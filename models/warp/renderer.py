@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -71,9 +72,10 @@ def render_identity(identity: WarpIdentity, motions: np.ndarray) -> torch.Tensor
     half = upsample(coarse, grid, grid.cell // 2)
     chroma = sample(identity.chroma.expand(n, -1, -1, -1), half[:, :2].permute(0, 2, 3, 1))
     torch.lerp(identity.plate_chroma, chroma, half[:, 2:], out=chroma)
+    planes = _Planes(luma, chroma, fine[:, 2:], half[:, 2:])
 
-    _paint_eyes(identity, motion, fine, luma, chroma)
-    _paint_mouth(identity, weights, luma, chroma)
+    _paint_eyes(identity, motion, fine[:, :2], planes)
+    _paint_mouth(identity, weights, planes)
     return _pack(identity, luma, chroma)
 
 
@@ -93,28 +95,46 @@ def _sources(field: Field, weights: torch.Tensor, iterations: int) -> torch.Tens
     return invert(displacement, field.base, iterations).reshape(-1, layers, 2, rows, columns)
 
 
+@dataclass(frozen=True)
+class _Planes:
+    """The moving part of the picture while it is painted, and how opaque the person is there."""
+
+    luma: torch.Tensor
+    """(n, 1, height, width)."""
+    chroma: torch.Tensor
+    """(n, 2, height / 2, width / 2)."""
+    luma_opacity: torch.Tensor
+    chroma_opacity: torch.Tensor
+
+    def paint(self, patch: torch.Tensor, x: int, y: int, blend: torch.Tensor | None) -> None:
+        """Lay a patch (n, 3, h, w) of Y, U, V at even ``x``, ``y`` over the person.
+
+        ``blend`` is the patch's own opacity, (1, 1, h, w).
+        """
+        height, width = patch.shape[2:]
+        area = (..., slice(y, y + height), slice(x, x + width))
+        half = (..., slice(y // 2, (y + height) // 2), slice(x // 2, (x + width) // 2))
+        opacity, half_opacity = self.luma_opacity[area], self.chroma_opacity[half]
+        if blend is not None:
+            opacity = opacity * blend
+            half_opacity = half_opacity * functional.avg_pool2d(blend, 2)
+        self.luma[area].lerp_(patch[:, :1], opacity)
+        self.chroma[half].lerp_(functional.avg_pool2d(patch[:, 1:], 2), half_opacity)
+
+
 def _paint_eyes(
-    identity: WarpIdentity,
-    motion: torch.Tensor,
-    fine: torch.Tensor,
-    luma: torch.Tensor,
-    chroma: torch.Tensor,
+    identity: WarpIdentity, motion: torch.Tensor, source: torch.Tensor, planes: _Planes
 ) -> None:
     width, height = identity.eye_size
-    source = torch.stack(
-        [fine[:, :2, y : y + height, x : x + width] for x, y in identity.eye_windows], 1
+    around = torch.stack(
+        [source[:, :, y : y + height, x : x + width] for x, y in identity.eye_windows], 1
     )
-    eyes = blend_eyes(identity.eyes, source, motion)
+    eyes = blend_eyes(identity.eyes, around, motion)
     for i, (x, y) in enumerate(identity.eye_windows):
-        luma[:, 0, y : y + height, x : x + width] = eyes[:, i, 0]
-        chroma[:, :, y // 2 : (y + height) // 2, x // 2 : (x + width) // 2] = functional.avg_pool2d(
-            eyes[:, i, 1:], 2
-        )
+        planes.paint(eyes[:, i], x, y, None)
 
 
-def _paint_mouth(
-    identity: WarpIdentity, weights: torch.Tensor, luma: torch.Tensor, chroma: torch.Tensor
-) -> None:
+def _paint_mouth(identity: WarpIdentity, weights: torch.Tensor, planes: _Planes) -> None:
     n = len(weights)
     field = identity.mouth
     source = _sources(field, weights, MOUTH_ITERATIONS)
@@ -145,13 +165,7 @@ def _paint_mouth(
     patch = torch.lerp(patch, lower[:, :3], lower[:, 4:5].clamp(0, 1))
 
     x, y = field.grid.left - identity.face.grid.left, field.grid.top - identity.face.grid.top
-    area = luma[:, :, y : y + height, x : x + width]
-    area.lerp_(patch[:, :1], identity.mouth_blend)
-    x, y = x // 2, y // 2
-    area = chroma[:, :, y : y + height // 2, x : x + width // 2]
-    area.lerp_(
-        functional.avg_pool2d(patch[:, 1:], 2), functional.avg_pool2d(identity.mouth_blend, 2)
-    )
+    planes.paint(patch, x, y, identity.mouth_blend)
 
 
 def _pack(identity: WarpIdentity, luma: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:

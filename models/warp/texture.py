@@ -19,6 +19,10 @@ class Window:
     width: int
     height: int
 
+    def grown(self, by: int) -> Window:
+        """The window and ``by`` pixels around it."""
+        return Window(self.left - by, self.top - by, self.width + 2 * by, self.height + 2 * by)
+
     def affine(self) -> tuple[np.ndarray, np.ndarray]:
         """Scale and offset, each (2,), from canvas pixels to texture coordinates.
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from models.engine import Canvas
 from models.warp.anatomy import face_frame
-from models.warp.calibration import aperture_table
+from models.warp.calibration import LIMITS, aperture_table
 from models.warp.identity import build_identity
 from models.warp.lips import find_lip_lines
 from models.warp.renderer import render
@@ -60,5 +60,5 @@ def test_the_table_undoes_what_the_mesh_sees() -> None:
     assert np.allclose(table[:7], np.arange(7) * 0.05 / 0.8, atol=0.01)
     # A mesh that sees nothing must not tear the mouth open.
     blind = aperture_table(drawn, seen=np.zeros(4))
-    assert (blind <= np.arange(len(blind)) * 0.05 * 1.4 + 1e-9).all()
+    assert (blind <= np.arange(len(blind)) * 0.05 * LIMITS[1] + 1e-9).all()
     assert blind[0] == 0
