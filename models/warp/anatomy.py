@@ -65,11 +65,6 @@ def face_frame(landmarks: np.ndarray) -> FaceFrame:
     return FaceFrame(origin, right, down, unit, float(-reach[0]), float(reach[1]))
 
 
-def depth_in_units(landmarks: np.ndarray, frame: FaceFrame) -> np.ndarray:
-    """Depth of the landmarks behind the plane of the picture, in units: float64 (478,)."""
-    return landmarks[:, 2].astype(np.float64) / frame.unit
-
-
 def smoothstep(low: float | np.ndarray, high: float | np.ndarray, x: np.ndarray) -> np.ndarray:
     """0 below ``low``, 1 above ``high``, smooth between."""
     t = np.clip((x - low) / (high - low), 0.0, 1.0)

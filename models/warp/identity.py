@@ -18,23 +18,14 @@ from models.warp.blink import EyeTensors
 from models.warp.expression import (
     APERTURE_STEP,
     MAX_APERTURE,
-    TEETH_JAW,
-    TEETH_SHARE,
-    TONGUE_JAW,
-    TONGUE_SHARE,
-    Basis,
     ExpressionFields,
 )
 from models.warp.eyes import EYEBALL, EyeShape, find_eye, lash_colour, lid_skin
 from models.warp.grid import CoarseGrid, upsample
 from models.warp.head import head_fields
-from models.warp.lips import LipLines, find_lip_lines
-from models.warp.mouth import draw_mouth
+from models.warp.lips import find_lip_lines, lip_masks
+from models.warp.mouth import draw_mouth, rigid_layers
 from models.warp.texture import Window, double
-
-MOUTH_LAYERS = ("upper lip", "lower lip", "skull", "lower teeth", "tongue")
-"""Layers of the mouth, each with its own motion."""
-
 
 REACH = 0.35
 """How far head motion may carry a picture part, in units: textures reach so far around it."""
@@ -105,6 +96,7 @@ class WarpIdentity:
     """uint8 (height * 3 / 2, width) of the canvas: what nothing moves."""
 
     mouth: Field
+    """Layers: upper lip, lower lip, skull, lower teeth, tongue."""
     mouth_to_lips: torch.Tensor
     """(2, 1, 2, 1, 1): scale and offset from coordinates of ``mouth`` to those of ``lips``."""
     mouth_to_inside: torch.Tensor
@@ -196,13 +188,13 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
         [
             expression.upper(mouth_nodes),
             expression.lower(mouth_nodes),
-            *_rigid_layers(len(mouth_nodes)),
+            *rigid_layers(len(mouth_nodes)),
         ],
     )
     lip_window = Window(mouth_grid.left, mouth_grid.top, mouth_grid.width, mouth_grid.height)
     lip_window = lip_window.grown(round(REACH * frame.unit))
     lip_texture = double(lip_window.cut(yuv))
-    lip_texture = np.dstack([lip_texture, *_lip_masks(lip_window, frame, lips)])
+    lip_texture = np.dstack([lip_texture, *lip_masks(lip_window, frame, lips)])
     inside = draw_mouth(rgb, landmarks, frame, lips, 0.45 * max(1.0, framed.scale))
 
     eye_size = (_even(0.86 * frame.unit), _even(0.80 * frame.unit))
@@ -342,31 +334,6 @@ def _upsampled(at_nodes: np.ndarray, grid: CoarseGrid, like: np.ndarray) -> np.n
     fine = upsample(torch.from_numpy(at_nodes)[None, None], grid, grid.cell)
     out[grid.top : grid.top + grid.height, grid.left : grid.left + grid.width] = fine[0, 0].numpy()
     return out
-
-
-def _rigid_layers(nodes: int) -> list[np.ndarray]:
-    """Fields of what does not bend: skull, lower teeth, tongue. float32 (basis, 2, nodes) each."""
-    skull, teeth, tongue = (np.zeros((len(Basis), 2, nodes), np.float32) for _ in range(3))
-    teeth[Basis.OPEN, 1], teeth[Basis.JAW, 1] = TEETH_SHARE, TEETH_JAW
-    tongue[Basis.OPEN, 1], tongue[Basis.JAW, 1] = TONGUE_SHARE, TONGUE_JAW
-    tongue[Basis.TONGUE, 1] = -1.0
-    return [skull, teeth, tongue]
-
-
-def _lip_masks(window: Window, frame: FaceFrame, lips: LipLines) -> tuple[np.ndarray, np.ndarray]:
-    """Depth below the upper lip in pixels (hole), and the ramp of the jaw side's opacity."""
-    at = frame.to_frame(window.positions())
-    x, y = at[..., 0], at[..., 1]
-    across = np.abs(frame.across(x))
-    below_upper = (y - lips.upper_at(x)) * frame.unit
-    below_lower = (y - lips.lower_at(x)) * frame.unit
-    # The hole ends at the corners.
-    half = (frame.half_width_left + frame.half_width_right) / 2 * frame.unit
-    depth = np.minimum(below_upper, (1.03 - across) * half)
-    # Sharp between the lips; beyond the corners both sides agree and blend over a wide band.
-    wide = 1.0 + 0.16 * frame.unit * smoothstep(0.97, 1.35, across)
-    ramp = below_lower / wide + 1.0 - 0.5 * smoothstep(0.97, 1.1, across)
-    return depth.astype(np.float32), ramp.astype(np.float32)
 
 
 def _border_blend(grid: CoarseGrid) -> np.ndarray:

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from models.face import topology
-from models.warp.anatomy import FaceFrame
+from models.warp.anatomy import FaceFrame, smoothstep
+from models.warp.texture import Window
 
 CLOSED_GAP = 0.035
 """Measured gaps up to this many units count as closed lips: the mesh is no more exact."""
@@ -139,3 +140,19 @@ def _best_path(cost: np.ndarray) -> np.ndarray:
     for i in range(count - 1, 0, -1):
         path[i - 1] = back[i, path[i]]
     return _smooth(_OFFSETS[path], 6.0)
+
+
+def lip_masks(window: Window, frame: FaceFrame, lips: LipLines) -> tuple[np.ndarray, np.ndarray]:
+    """Depth below the upper lip in pixels (hole), and the ramp of the jaw side's opacity."""
+    at = frame.to_frame(window.positions())
+    x, y = at[..., 0], at[..., 1]
+    across = np.abs(frame.across(x))
+    below_upper = (y - lips.upper_at(x)) * frame.unit
+    below_lower = (y - lips.lower_at(x)) * frame.unit
+    # The hole ends at the corners.
+    half = (frame.half_width_left + frame.half_width_right) / 2 * frame.unit
+    depth = np.minimum(below_upper, (1.03 - across) * half)
+    # Sharp between the lips; beyond the corners both sides agree and blend over a wide band.
+    wide = 1.0 + 0.16 * frame.unit * smoothstep(0.97, 1.35, across)
+    ramp = below_lower / wide + 1.0 - 0.5 * smoothstep(0.97, 1.1, across)
+    return depth.astype(np.float32), ramp.astype(np.float32)

@@ -10,6 +10,7 @@ import numpy as np
 from models.face import topology
 from models.i420 import rgb_to_yuv
 from models.warp.anatomy import FaceFrame, smoothstep
+from models.warp.expression import TEETH_JAW, TEETH_SHARE, TONGUE_JAW, TONGUE_SHARE, Basis
 from models.warp.lips import LipLines
 from models.warp.texture import Window
 
@@ -95,6 +96,15 @@ def draw_mouth(
         _finish(*_tongue(x, y, colours), blur + 0.02 * frame.unit),
     ]
     return MouthTextures(window, np.stack(layers), rgb_to_yuv(colours.cavity[None])[0])
+
+
+def rigid_layers(nodes: int) -> list[np.ndarray]:
+    """Fields of what does not bend: skull, lower teeth, tongue. float32 (basis, 2, nodes) each."""
+    skull, teeth, tongue = (np.zeros((len(Basis), 2, nodes), np.float32) for _ in range(3))
+    teeth[Basis.OPEN, 1], teeth[Basis.JAW, 1] = TEETH_SHARE, TEETH_JAW
+    tongue[Basis.OPEN, 1], tongue[Basis.JAW, 1] = TONGUE_SHARE, TONGUE_JAW
+    tongue[Basis.TONGUE, 1] = -1.0
+    return [skull, teeth, tongue]
 
 
 def _finish(rgb: np.ndarray, opacity: np.ndarray, blur: float) -> np.ndarray:
