@@ -79,6 +79,8 @@ def find_eye(landmarks: np.ndarray, luma: np.ndarray, left: bool) -> EyeShape:
     )
     ends = points[[upper_row[0], upper_row[-1]]]
     ends = ends[np.argsort(ends[:, 0])]
+    width = float(np.hypot(*(ends[1] - ends[0])))
+    luma = cv2.GaussianBlur(luma, (0, 0), max(0.5, 0.02 * width))
     best, best_score = None, -np.inf
     # How far beyond the mesh's corners the lids meet differs, most of all in drawn faces.
     for before, after in itertools.product((0.06, 0.16, 0.28, 0.40), repeat=2):
@@ -117,14 +119,12 @@ def _to_edge(
     Returns:
         The curve, and how well it follows an edge (about 0 to 1).
     """
-    length = float(np.hypot(*shape.along))
-    soft = cv2.GaussianBlur(luma, (0, 0), max(0.5, 0.035 * length))
     u = np.linspace(-0.94, 0.94, 39)
     spacing = 0.02
     rows = np.arange(-0.44, 0.44, spacing)
     at = shape.to_pixels(*np.broadcast_arrays(u[None], bow(u, form)[None] + rows[:, None]))
     strip = cv2.remap(
-        soft,
+        luma,
         at[..., 0].astype(np.float32),
         at[..., 1].astype(np.float32),
         cv2.INTER_LINEAR,
@@ -141,17 +141,18 @@ def _to_edge(
         lifts, shift = np.arange(-0.02, 0.27, 0.02), 0.02
     edge /= max(float(np.percentile(edge, 97)), 4.0)
     edge = np.clip(edge, -0.3, 1.0)
-    best, best_score = np.zeros(3), -np.inf
-    columns = np.arange(u.size)
-    for lift in lifts:
-        for tilt in np.arange(-0.12, 0.13, 0.04):
-            for flat in (-0.08, 0.0, 0.08, 0.16):
-                change = np.array([lift, tilt, -flat if is_upper else flat])
-                index = np.round((bow(u, change) - rows[0]) / spacing).astype(int)
-                score = float(edge[np.clip(index, 0, len(rows) - 1), columns].mean())
-                score -= 2.0 * lift**2 + 2.5 * tilt**2 + 1.5 * flat**2
-                if score > best_score:
-                    best_score, best = score, change
+    changes = np.array(
+        [
+            (lift, tilt, -flat if is_upper else flat)
+            for lift in lifts
+            for tilt in np.arange(-0.12, 0.13, 0.04)
+            for flat in (-0.08, 0.0, 0.08, 0.16)
+        ]
+    )
+    index = np.round((bow(u[:, None], changes.T[:, None]) - rows[0]) / spacing).astype(int)
+    scores = edge[np.clip(index, 0, len(rows) - 1), np.arange(u.size)[:, None]].mean(0)
+    scores -= changes**2 @ (2.0, 2.5, 1.5)
+    best, best_score = changes[scores.argmax()], float(scores.max())
     # The lid ends a little below the steepest place, at the roots of the lashes.
     return form + best + np.array([shift, 0.0, 0.0]), best_score
 
