@@ -115,6 +115,10 @@ class Engine(Protocol):
     lookahead_s: float
     """Seconds of speech beyond a frame's end that its best motion needs."""
 
+    preferred_batch: int
+    """Poses that are worth rendering together: many where that saves time, one where it only makes
+    the first wait for the last."""
+
     def prepare(self, portrait: np.ndarray, canvas: Canvas) -> Identity:
         """Find, align and frame the face of ``portrait`` (uint8 RGB, (height, width, 3)).
 

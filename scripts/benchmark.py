@@ -209,6 +209,7 @@ class _Live:
 
     async def __aenter__(self) -> _Live:
         worker = ProbedWorker(self._settings, engine_loader(self._settings))
+        self.worker = worker
         self._stack.push_async_callback(worker.aclose)
         await self._stack.enter_async_context(speech_server(worker, self._settings))
         await worker.start()

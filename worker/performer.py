@@ -22,6 +22,8 @@ class Performer:
         self._notes: deque[tuple[str, np.ndarray | int | None]] = deque()
         self._generation = 0
         self._acted = 0
+        self.dropped_in_a_row = 0
+        """Frames that were not rendered since the last one that was; the render thread's count."""
 
     def hear(self, pcm: np.ndarray) -> None:
         """Speech for the actor, int16 at 16 kHz, any length."""

@@ -22,7 +22,7 @@ from worker.events import SegmentEnded, SegmentReason, SegmentStarted
 from worker.ledger import Ledger
 from worker.metrics import Metrics
 from worker.performer import Performer
-from worker.render_thread import NO_DEADLINE, Rendered, RenderThread
+from worker.render_thread import Rendered, RenderThread
 from worker.rooms.port import SAMPLES_PER_FRAME, Room
 from worker.speech import Segment, Speech
 
@@ -31,9 +31,6 @@ FRAME_NS = 40_000_000
 
 HANDOVER_NS = 8_000_000
 """A live picture must be there this long before the room would run dry."""
-
-FIRST_PICTURE_NS = 60_000_000_000
-"""How long the very first picture of a session may take: there is no last one to show instead."""
 
 SPEAKING_AHEAD = 2
 """Frames planned ahead while there is speech to play."""
@@ -122,7 +119,6 @@ class Playout:
 
     async def run(self) -> None:
         """Play until cancelled. Raises what the room or the engine raises."""
-        self._due_ns = self._now_ns() + FIRST_PICTURE_NS
         while True:
             self._speech.starve(self._now_ns())
             self._plan()
@@ -177,13 +173,16 @@ class Playout:
             block = self._speech.take(now_ns)
             if block is None:
                 self._tail -= 1
-            deadline_ns = NO_DEADLINE
-            if self._room.live:
-                ahead_ns = FRAME_NS * (1 + len(self._planned)) - HANDOVER_NS
-                deadline_ns = max(now_ns, self._due_ns) + ahead_ns
+            ahead_ns = FRAME_NS * (1 + len(self._planned)) - HANDOVER_NS
+            # There is no last picture to show instead of the very first one.
+            first = self.figures.frames == 0 and not self._planned
             generation = self._speech.generation
             rendered = self._renders.submit(
-                self._performer, generation, block is not None, deadline_ns
+                self._performer,
+                generation,
+                block is not None,
+                max(now_ns, self._due_ns) + ahead_ns,
+                required=first or not self._room.live,
             )
             if block is None:
                 self._planned.append(_Planned(generation, None, _SILENCE, 0, rendered))
@@ -222,7 +221,7 @@ class Playout:
     async def _wait(self, future: asyncio.Future[Rendered]) -> Rendered | None:
         """The rendered frame; None when a live room cannot wait for it any longer."""
         timeout = None
-        if self._room.live and not future.done():
+        if self._room.live and self.figures.frames and not future.done():
             left_ns = self._due_ns - HANDOVER_NS - self._now_ns()
             timeout = max(0.0, left_ns / 1e9)
         if not future.done():

@@ -1,9 +1,10 @@
 """The one thread that acts and renders, for all sessions of the process.
 
 Sessions ask for their next frame; the thread takes what is waiting, nearest deadline first, and
-renders it in one batch. A frame that would miss its deadline is acted (so that motion stays in
-step with the sound) but not rendered: late video is dropped before it costs anything, and the
-next frame gets the time.
+renders it in one batch. Who went without a picture goes before the others, so that too much work
+slows everybody's pictures and freezes nobody's. A frame that would miss its deadline is acted (so
+that motion stays in step with the sound) but not rendered: late video is dropped before it costs
+anything, and the next frame gets the time.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,9 +26,6 @@ _FORGET = 0.8
 """What is left of the expected render time after each observation, and after each drop, so that
 one slow batch cannot talk the thread into dropping for ever."""
 
-NO_DEADLINE = 1 << 62
-"""Deadline of a frame that must be rendered however long it takes."""
-
 
 @dataclass(frozen=True)
 class Rendered:
@@ -39,23 +38,32 @@ class Rendered:
     render_ns: int = 0
 
 
+_PRECEDENCE_NS = 40_000_000
+"""How much nearer a session's deadline counts for each picture it went without."""
+
+
 @dataclass(order=True)
 class _Request:
-    deadline_ns: int
+    urgency_ns: int
     order: int
+    deadline_ns: int = field(compare=False)
     performer: Performer = field(compare=False)
     generation: int = field(compare=False)
     speaking: bool = field(compare=False)
+    required: bool = field(compare=False)
     future: asyncio.Future[Rendered] = field(compare=False)
+
+    @property
+    def must_end_ns(self) -> float:
+        return math.inf if self.required else self.deadline_ns
 
 
 class RenderThread:
     """Owns the engine's frame-rate work. Use as: ``start``, any number of ``submit``, ``stop``."""
 
-    def __init__(self, engine: Engine, now_ns: Callable[[], int], *, max_batch: int = 4) -> None:
+    def __init__(self, engine: Engine, now_ns: Callable[[], int]) -> None:
         self._engine = engine
         self._now_ns = now_ns
-        self._max_batch = max_batch
         self._requests: list[_Request] = []
         self._orders = itertools.count()
         self._wake = threading.Condition()
@@ -80,15 +88,25 @@ class RenderThread:
         self._requests.clear()
 
     def submit(
-        self, performer: Performer, generation: int, speaking: bool, deadline_ns: int
+        self,
+        performer: Performer,
+        generation: int,
+        speaking: bool,
+        deadline_ns: int,
+        required: bool = False,
     ) -> asyncio.Future[Rendered]:
         """Ask for a session's next frame; call on the event loop's thread.
 
         Requests of one session must come with deadlines that do not decrease: its frames are
-        acted in that order. The future's exception is the engine's.
+        acted in that order. ``required``: render it however late it is. The future's exception is
+        the engine's.
         """
         future: asyncio.Future[Rendered] = asyncio.get_running_loop().create_future()
-        request = _Request(deadline_ns, next(self._orders), performer, generation, speaking, future)
+        urgency_ns = deadline_ns - performer.dropped_in_a_row * _PRECEDENCE_NS
+        order = next(self._orders)
+        request = _Request(
+            urgency_ns, order, deadline_ns, performer, generation, speaking, required, future
+        )
         with self._wake:
             if self._stopping:
                 future.cancel()
@@ -104,9 +122,23 @@ class RenderThread:
                     self._wake.wait()
                 if self._stopping:
                     return
-                count = min(self._max_batch, len(self._requests))
-                batch = [heapq.heappop(self._requests) for _ in range(count)]
+                batch = self._next_batch()
             self._work(batch)
+
+    def _next_batch(self) -> list[_Request]:
+        """The most urgent requests that are worth a batch: pictures come when all of it is done,
+        so none is added that would make another one late."""
+        batch = [heapq.heappop(self._requests)]
+        end_ns = self._now_ns() + self._expected_ns
+        first_due_ns = batch[0].must_end_ns
+        while self._requests and len(batch) < self._engine.preferred_batch:
+            end_ns += self._expected_ns
+            due_ns = min(first_due_ns, self._requests[0].must_end_ns)
+            if end_ns > due_ns:
+                break
+            first_due_ns = due_ns
+            batch.append(heapq.heappop(self._requests))
+        return batch
 
     def _work(self, batch: list[_Request]) -> None:
         answers: list[tuple[_Request, Rendered | Exception]] = []
@@ -121,10 +153,12 @@ class RenderThread:
             acted_ns = self._now_ns()
             if pose is None:
                 answers.append((request, Rendered(None)))
-            elif acted_ns + self._expected_ns * (len(posed) + 1) > request.deadline_ns:
+            elif acted_ns + self._expected_ns * (len(posed) + 1) > request.must_end_ns:
                 self._expected_ns *= _FORGET
+                request.performer.dropped_in_a_row += 1
                 answers.append((request, Rendered(None, True, acted_ns - begun_ns)))
             else:
+                request.performer.dropped_in_a_row = 0
                 posed.append((request, pose, acted_ns - begun_ns))
         answers.extend(self._render(posed))
         loops = {request.future.get_loop() for request in batch}

@@ -77,6 +77,7 @@ class FlapEngine:
 
     name = "flap"
     lookahead_s = 0.0
+    preferred_batch = 4
 
     def __init__(self, render_s: float = 0.0) -> None:
         self.render_s = render_s

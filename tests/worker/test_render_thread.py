@@ -8,7 +8,7 @@ import pytest
 from models.engine import Canvas
 from tests.fakes.engine import IDLE, LOUD, FlapEngine
 from worker.performer import Performer
-from worker.render_thread import NO_DEADLINE, RenderThread
+from worker.render_thread import RenderThread
 
 CANVAS = Canvas(64, 64)
 
@@ -30,11 +30,16 @@ def performer(engine: FlapEngine) -> Performer:
     return Performer(engine.actor(engine.prepare(np.zeros((1, 1, 3), np.uint8), CANVAS)))
 
 
+def need(renders: RenderThread, one: Performer, generation: int, speaking: bool):
+    """Ask for a frame that is rendered however late it is."""
+    return renders.submit(one, generation, speaking, time.monotonic_ns(), required=True)
+
+
 async def test_frames_of_one_session_come_in_order(engine, renders):
     one = performer(engine)
     one.hear(np.full(640, 20_000, np.int16))
-    loud = renders.submit(one, 0, True, NO_DEADLINE)
-    idle = renders.submit(one, 0, False, NO_DEADLINE)
+    loud = need(renders, one, 0, True)
+    idle = need(renders, one, 0, False)
     pictures = [(await future).picture for future in (loud, idle)]
     assert [int(picture[0, 0]) for picture in pictures] == [LOUD, IDLE]
     assert pictures[0].shape == CANVAS.i420_shape
@@ -42,9 +47,9 @@ async def test_frames_of_one_session_come_in_order(engine, renders):
 
 async def test_waiting_sessions_are_rendered_in_one_batch(engine, renders):
     engine.render_s = 0.1
-    first = renders.submit(performer(engine), 0, False, NO_DEADLINE)
+    first = need(renders, performer(engine), 0, False)
     await asyncio.sleep(0.03)  # the thread is at work on the first now
-    rest = [renders.submit(performer(engine), 0, False, NO_DEADLINE) for _ in range(3)]
+    rest = [need(renders, performer(engine), 0, False) for _ in range(3)]
     await asyncio.gather(first, *rest)
     assert engine.batches == [1, 3]
 
@@ -72,13 +77,32 @@ async def test_a_frame_that_would_come_late_leaves_its_time_to_the_next(engine, 
     assert pictures == len(engine.batches)
 
 
+async def test_too_much_work_freezes_nobody(engine, renders):
+    """Six sessions, time for about half of their pictures: everybody gets some."""
+    engine.render_s = 0.03
+    sessions = [performer(engine) for _ in range(6)]
+    pictures = [0] * 6
+
+    async def play(index: int) -> None:
+        await asyncio.sleep(index * 0.002)
+        due_ns = time.monotonic_ns()
+        for _ in range(25):
+            due_ns += 40_000_000
+            answer = await renders.submit(sessions[index], 0, False, due_ns)
+            pictures[index] += answer.picture is not None
+            await asyncio.sleep(max(0.0, (due_ns - time.monotonic_ns()) / 1e9))
+
+    await asyncio.gather(*(play(index) for index in range(6)))
+    assert min(pictures) >= 3
+
+
 async def test_a_frame_overtaken_by_an_interrupt_is_neither_acted_nor_rendered(engine, renders):
     one = performer(engine)
-    await renders.submit(one, 0, False, NO_DEADLINE)
-    await renders.submit(one, 0, False, NO_DEADLINE)
+    await need(renders, one, 0, False)
+    await need(renders, one, 0, False)
     one.cut(shown=1)
-    assert (await renders.submit(one, 0, False, NO_DEADLINE)).picture is None
-    assert (await renders.submit(one, 1, False, NO_DEADLINE)).picture is not None
+    assert (await need(renders, one, 0, False)).picture is None
+    assert (await need(renders, one, 1, False)).picture is not None
     assert engine.actors[0].cuts == [1]
     assert len(engine.actors[0].acted) == 3
 
@@ -87,10 +111,10 @@ async def test_one_session_s_fault_does_not_end_the_others(engine, renders):
     engine.render_s = 0.1
     bad, good = performer(engine), performer(engine)
     engine.actors[0].fault = RuntimeError("broken identity")
-    blocker = renders.submit(good, 0, False, NO_DEADLINE)
+    blocker = need(renders, good, 0, False)
     await asyncio.sleep(0.03)
-    broken = renders.submit(bad, 0, False, NO_DEADLINE)
-    fine = renders.submit(good, 0, False, NO_DEADLINE)
+    broken = need(renders, bad, 0, False)
+    fine = need(renders, good, 0, False)
     await blocker
     assert (await fine).picture is not None
     with pytest.raises(RuntimeError, match="broken identity"):
@@ -102,12 +126,12 @@ async def test_stop_cancels_what_waits_and_ends_the_thread(engine):
     thread = RenderThread(engine, time.monotonic_ns)
     engine.render_s = 0.1
     thread.start()
-    at_work = thread.submit(performer(engine), 0, False, NO_DEADLINE)
+    at_work = need(thread, performer(engine), 0, False)
     await asyncio.sleep(0.03)
-    waiting = thread.submit(performer(engine), 0, False, NO_DEADLINE)
+    waiting = need(thread, performer(engine), 0, False)
     await asyncio.to_thread(thread.stop)
     assert (await at_work).picture is not None
     assert waiting.cancelled()
-    assert thread.submit(performer(engine), 0, False, NO_DEADLINE).cancelled()
+    assert need(thread, performer(engine), 0, False).cancelled()
     await asyncio.sleep(0)
     assert threading.active_count() <= threads + 1  # asyncio.to_thread keeps its own worker
