@@ -33,9 +33,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=2600, help="training steps of 96 s of speech")
     parser.add_argument("--sentences", type=int, default=6000, help="sentences to synthesise")
     parser.add_argument("--quick", action="store_true", help="300 sentences, 150 steps")
-    parser.add_argument(
-        "--threads", type=int, default=1, help="CPU threads"
-    )
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     arguments = parser.parse_args()
     if arguments.quick:
