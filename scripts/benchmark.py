@@ -115,7 +115,8 @@ def engine(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def latency(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Client sends speech -> first synced frame at the room; interrupt -> silence."""
+    """Client sends speech -> first synced frame at the room; interrupt -> silence; session asked
+    for -> first frame, with a portrait the worker has not seen and with one it knows."""
     return asyncio.run(_latency(arguments))
 
 
@@ -150,6 +151,9 @@ async def _latency(arguments: argparse.Namespace) -> dict[str, Any]:
                 heard_after = [at for at, speaking, _ in probe.handed if speaking and at > silent]
                 if heard_after:
                     raise RuntimeError("speech was handed over after an interrupt")
+    async with _Live(settings, arguments, 1) as live:
+        times["new portrait"] = live.joined_ms
+        times["known portrait"] = [await live.join() for _ in range(3)]
     rows = [{"what": kind, **_percentiles(values)} for kind, values in times.items()]
     return {"rows": rows, "size": arguments.sizes[0], "trials": arguments.trials}
 
@@ -206,33 +210,41 @@ class _Live:
         self._stack = AsyncExitStack()
         self.sockets: list[Any] = []
         self.probes: list[ProbeRoom] = []
+        self.joined_ms: list[float] = []
 
     async def __aenter__(self) -> _Live:
-        worker = ProbedWorker(self._settings, engine_loader(self._settings))
-        self.worker = worker
-        self._stack.push_async_callback(worker.aclose)
-        await self._stack.enter_async_context(speech_server(worker, self._settings))
-        await worker.start()
-        photo = _photo_bytes(self._arguments)
-        folder = self._arguments.out.parent
-        folder.mkdir(parents=True, exist_ok=True)
-        for index in range(self._count):
-            session_id, token = f"bench-{index}", secrets.token_urlsafe(16)
-            video = folder / f"benchmark-{index}.mp4"
-            request = SessionRequest(
-                session_id, token, _canvas(self._arguments.sizes[0]), "4:3", FileSpec(video), photo
-            )
-            self._stack.callback(video.unlink, missing_ok=True)
-            await worker.create(request)
-            socket = await self._stack.enter_async_context(connect(worker.ws_uri, max_size=None))
-            init = {"type": "session.init", "session_id": session_id, "session_token": token}
-            await socket.send(json.dumps(init))
-            await socket.recv()
-            self.sockets.append(socket)
-            self.probes.append(worker.probes[session_id])
-            drain = asyncio.create_task(_read_away(socket))
-            self._stack.callback(drain.cancel)
+        self._worker = ProbedWorker(self._settings, engine_loader(self._settings))
+        self._stack.push_async_callback(self._worker.aclose)
+        await self._stack.enter_async_context(speech_server(self._worker, self._settings))
+        await self._worker.start()
+        self._arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        for _ in range(self._count):
+            self.joined_ms.append(await self.join())
         return self
+
+    async def join(self) -> float:
+        """Open one more session; returns ms from asking for it to its first frame."""
+        index = len(self.sockets)
+        session_id, token = f"bench-{index}", secrets.token_urlsafe(16)
+        video = self._arguments.out.parent / f"benchmark-{index}.mp4"
+        self._stack.callback(video.unlink, missing_ok=True)
+        canvas, photo = _canvas(self._arguments.sizes[0]), _photo_bytes(self._arguments)
+        begun = time.perf_counter()
+        await self._worker.create(
+            SessionRequest(session_id, token, canvas, "4:3", FileSpec(video), photo)
+        )
+        probe = self._worker.probes[session_id]
+        first = await _until(lambda: probe.handed[0][0] if probe.handed else None)
+        uri = self._worker.ws_uri
+        socket = await self._stack.enter_async_context(connect(uri, max_size=None))
+        init = {"type": "session.init", "session_id": session_id, "session_token": token}
+        await socket.send(json.dumps(init))
+        await socket.recv()
+        self.sockets.append(socket)
+        self.probes.append(probe)
+        drain = asyncio.create_task(_read_away(socket))
+        self._stack.callback(drain.cancel)
+        return (first - begun) * 1000
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()

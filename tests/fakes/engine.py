@@ -6,6 +6,7 @@ grey when idle. Whether a picture reached the room together with its own sound c
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,7 +74,8 @@ class FlapActor:
 
 
 class FlapEngine:
-    """``render_s``: how long one batch takes, slept for real."""
+    """``render_s``: how long one batch takes, slept for real. ``gate``: rendering waits until it is
+    set; ``entered`` is set when a batch has begun."""
 
     name = "flap"
     lookahead_s = 0.0
@@ -81,6 +83,9 @@ class FlapEngine:
 
     def __init__(self, render_s: float = 0.0) -> None:
         self.render_s = render_s
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
         self.batches: list[int] = []
         self.actors: list[FlapActor] = []
 
@@ -93,6 +98,8 @@ class FlapEngine:
 
     def render(self, poses: Sequence[FlapPose]) -> list[np.ndarray]:
         self.batches.append(len(poses))
+        self.entered.set()
+        assert self.gate.wait(10), "nobody opened the gate"
         if self.render_s:
             time.sleep(self.render_s)
         for pose in poses:

@@ -46,10 +46,11 @@ async def test_frames_of_one_session_come_in_order(engine, renders):
 
 
 async def test_waiting_sessions_are_rendered_in_one_batch(engine, renders):
-    engine.render_s = 0.1
+    engine.gate.clear()
     first = need(renders, performer(engine), 0, False)
-    await asyncio.sleep(0.03)  # the thread is at work on the first now
+    await asyncio.to_thread(engine.entered.wait, 10)  # the thread is at work on the first now
     rest = [need(renders, performer(engine), 0, False) for _ in range(3)]
+    engine.gate.set()
     await asyncio.gather(first, *rest)
     assert engine.batches == [1, 3]
 
@@ -108,13 +109,14 @@ async def test_a_frame_overtaken_by_an_interrupt_is_neither_acted_nor_rendered(e
 
 
 async def test_one_session_s_fault_does_not_end_the_others(engine, renders):
-    engine.render_s = 0.1
+    engine.gate.clear()
     bad, good = performer(engine), performer(engine)
     engine.actors[0].fault = RuntimeError("broken identity")
     blocker = need(renders, good, 0, False)
-    await asyncio.sleep(0.03)
+    await asyncio.to_thread(engine.entered.wait, 10)
     broken = need(renders, bad, 0, False)
     fine = need(renders, good, 0, False)
+    engine.gate.set()
     await blocker
     assert (await fine).picture is not None
     with pytest.raises(RuntimeError, match="broken identity"):
@@ -122,16 +124,17 @@ async def test_one_session_s_fault_does_not_end_the_others(engine, renders):
 
 
 async def test_stop_cancels_what_waits_and_ends_the_thread(engine):
-    threads = threading.active_count()
     thread = RenderThread(engine, time.monotonic_ns)
-    engine.render_s = 0.1
+    engine.gate.clear()
     thread.start()
     at_work = need(thread, performer(engine), 0, False)
-    await asyncio.sleep(0.03)
+    await asyncio.to_thread(engine.entered.wait, 10)
     waiting = need(thread, performer(engine), 0, False)
-    await asyncio.to_thread(thread.stop)
+    stopping = asyncio.create_task(asyncio.to_thread(thread.stop))
+    await asyncio.sleep(0.05)
+    engine.gate.set()
+    await stopping
     assert (await at_work).picture is not None
     assert waiting.cancelled()
     assert need(thread, performer(engine), 0, False).cancelled()
-    await asyncio.sleep(0)
-    assert threading.active_count() <= threads + 1  # asyncio.to_thread keeps its own worker
+    assert not [alive for alive in threading.enumerate() if alive.name == "render"]
