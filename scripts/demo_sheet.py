@@ -70,7 +70,8 @@ def sheet(
         top = MARGIN + place // COLUMNS * high
         tile = Image.fromarray(pictures[index]).resize((TILE_WIDTH, high), Image.Resampling.LANCZOS)
         page.paste(tile, (left, top))
-        draw.text((left + 6, top + 4), f"{index / fps:.2f} s", PAPER, font, stroke_width=1)
+        stamp = f"{index / fps:.2f} s"
+        draw.text((left + 6, top + 4), stamp, PAPER, font, stroke_width=1, stroke_fill=INK)
     curves = (
         ("loudness of the sound", envelope(sound, len(pictures)), SOUND),
         ("opening of the mouth, measured in the picture", mouth / 0.4, MOUTH),
