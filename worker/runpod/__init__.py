@@ -1,0 +1,1 @@
+"""The worker as a RunPod serverless worker: one job is one session."""
