@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,6 +59,9 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check", help="can this machine do it?", description=_check.__doc__)
     check.add_argument("--portrait", type=Path, help="photo to measure with")
+    check.add_argument("--strict", action="store_true", help="warnings are refusals, too")
+    check.add_argument("--no-measure", action="store_true", help="look only; load no engine")
+    check.add_argument("--json", action="store_true", help="print one JSON object")
     check.set_defaults(run=_check)
     return parser
 
@@ -139,34 +140,17 @@ def _talk(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    """Print what this machine has and how many sessions it holds."""
-    import torch
-
-    from models.face.photo import load_photo
-    from worker.engines import engine_loader, frames_per_second, sample_portrait, sessions_held
+    """Print what this machine has, whether the worker fits it, and how many sessions it holds.
+    Exit status 1: it does not fit, and one sentence says why."""
+    from worker.check import inspect, print_report
+    from worker.engines import sample_portrait
     from worker.settings import load_settings
 
-    settings = load_settings()
-    rows = [
-        ("python", platform.python_version()),
-        ("platform", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"),
-        ("torch", torch.__version__),
-        ("device", settings.device),
-        ("cuda", torch.cuda.get_device_name() if torch.cuda.is_available() else "none"),
-    ]
-    for name, value in rows:
-        print(f"{name:<12}{value}")
-    engine = engine_loader(settings)()
-    print(f"{'engine':<12}{engine.name}, models and weights found")
-    photo = arguments.portrait or sample_portrait()
-    if photo is None:
-        print("no portrait to measure with; give one with --portrait")
-        return 0
-    canvas = settings.canvas.canvas("4:3")
-    rate = frames_per_second(engine, load_photo(photo.read_bytes()), canvas, seconds=3.0)
-    print(f"{'speed':<12}{rate:.0f} frames/s at {canvas.width}x{canvas.height}, four sessions")
-    print(f"{'capacity':<12}{sessions_held(rate)} live sessions at 25 frames/s")
-    return 0
+    portrait = arguments.portrait or sample_portrait()
+    if portrait is not None and not portrait.is_file():
+        return _fail(f"{portrait} does not exist; give the path of a photo", EXIT_USAGE)
+    report = inspect(load_settings(), portrait, measure=not arguments.no_measure)
+    return print_report(report, strict=arguments.strict, as_json=arguments.json)
 
 
 def _size(text: str) -> Canvas:
