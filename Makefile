@@ -19,7 +19,7 @@ $(VENV)/.ready: pyproject.toml
 	@touch $@
 
 models: setup ## fetch the face models (hash-checked, cached)
-	$(PY) -m models.assets
+	$(PY) scripts/download_models.py
 
 demo: models ## a portrait speaks: out/demo.mp4 and out/demo.png
 	@mkdir -p out

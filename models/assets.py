@@ -123,6 +123,8 @@ class Asset:
     source: Source
     member: str = ""
     """Path inside the archive that the source fetches."""
+    licence: str = "Apache-2.0"
+    """SPDX identifier of the terms the file is given under."""
 
 
 _MEDIAPIPE = Wheel(
@@ -229,6 +231,16 @@ def ensure(
                 "Set AVATAR_CACHE to a folder that can"
             ) from error
     return paths
+
+
+def find(asset: Asset) -> Path | None:
+    """The asset's path where ``ensure`` would take it from; None while it is missing or damaged.
+
+    Fetches nothing.
+    """
+    given = os.environ.get("AVATAR_MODELS_DIR")
+    path = (Path(given).expanduser() if given else cache_dir()) / asset.name
+    return path if _whole(path, asset.sha256) else None
 
 
 _verified: dict[tuple[str, str], tuple[int, int]] = {}
