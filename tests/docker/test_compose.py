@@ -1,0 +1,61 @@
+"""compose.yaml, read as YAML."""
+
+from pathlib import Path
+
+import pytest
+
+yaml = pytest.importorskip("yaml", reason="needs PyYAML to read compose.yaml")
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def services() -> dict:
+    return yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+
+
+def test_a_worker_and_a_room_server(services):
+    assert {"worker", "livekit"} <= set(services)
+    for name, service in services.items():
+        image = service["image"]
+        assert ":" in image, f"{name} is not pinned"
+        assert not image.endswith(":latest")
+        assert service["healthcheck"]["test"][0] == "CMD"
+
+
+def test_the_worker_gets_a_gpu_and_is_built_here(services):
+    worker = services["worker"]
+    (device,) = worker["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+    assert (ROOT / worker["build"]["context"] / worker["build"]["dockerfile"]).is_file()
+
+
+def test_the_secret_comes_from_outside_and_is_asked_for(services):
+    assert services["worker"]["environment"]["AVATAR_WORKER_SECRET"].startswith(
+        "${AVATAR_WORKER_SECRET:?"
+    )
+
+
+def test_the_workers_variables_are_settings(services, monkeypatch):
+    from worker.settings import load_settings
+
+    for name, value in services["worker"]["environment"].items():
+        default = value.partition(":-")[2].rstrip("}") or "0123456789abcdef"
+        monkeypatch.setenv(name, default)
+    settings = load_settings()
+    assert settings.public_url == "http://localhost:8080"
+    assert settings.public_ws_url == "ws://localhost:8765/v1/ws"
+
+
+def test_stopping_leaves_time_to_drain(services):
+    from worker.settings import WorkerSettings
+
+    default = WorkerSettings.model_fields["drain_timeout_s"].default
+    assert int(services["worker"]["stop_grace_period"].rstrip("s")) > default
+
+
+def test_ports(services):
+    assert {port.rpartition(":")[2] for port in services["worker"]["ports"]} == {"8080", "8765"}
+    assert all(port.startswith("127.0.0.1:") for port in services["worker"]["ports"])
+    assert services["livekit"]["ports"] == ["7880:7880", "7881:7881", "7882:7882/udp"]
+    assert "--dev" in services["livekit"]["command"].split()

@@ -1,0 +1,164 @@
+"""Dockerfile.cuda and .dockerignore, read as a builder reads them; no Docker is needed."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+import runpy
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Step:
+    stage: str
+    word: str
+    text: str
+
+
+def steps(dockerfile: str) -> list[Step]:
+    """Instructions in order, continued lines joined; the stage is the name after AS."""
+    lines = [line for line in dockerfile.splitlines() if not line.lstrip().startswith("#")]
+    joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
+    stage, found = "", []
+    for line in filter(str.strip, joined.splitlines()):
+        word, _, text = line.strip().partition(" ")
+        if word.upper() == "FROM":
+            stage = re.split(r"\s+as\s+", text, flags=re.IGNORECASE)[-1]
+        found.append(Step(stage, word.upper(), text.strip()))
+    return found
+
+
+@pytest.fixture(scope="module")
+def image() -> list[Step]:
+    return steps((ROOT / "Dockerfile.cuda").read_text())
+
+
+def words(image, word, stage=None):
+    return [
+        step.text for step in image if step.word == word and (stage is None or step.stage == stage)
+    ]
+
+
+def ignored(path: str) -> bool:
+    """Whether .dockerignore keeps a path out: the last rule that matches decides."""
+    out = False
+    for rule in (ROOT / ".dockerignore").read_text().split("\n"):
+        rule = rule.strip()
+        if not rule or rule.startswith("#"):
+            continue
+        pattern = rule.removeprefix("!")
+        parents = [path, *(str(parent) for parent in Path(path).parents)]
+        names = [pattern] + ([pattern[3:]] if pattern.startswith("**/") else [])
+        if any(fnmatch.fnmatch(parent, name) for parent in parents for name in names):
+            out = not rule.startswith("!")
+    return out
+
+
+def test_the_bases_are_pinned_and_new_enough_for_blackwell(image):
+    arguments = dict(text.split("=", 1) for text in words(image, "ARG", "") if "=" in text)
+    stages = {"builder", "models", "runtime"}
+    for base in words(image, "FROM"):
+        name = re.split(r"\s+", base)[0]
+        if name in stages:
+            continue
+        tag = arguments[re.fullmatch(r"\$\{(\w+)\}", name).group(1)]
+        version = re.fullmatch(r"nvidia/cuda:(\d+)\.(\d+)\.\d+-\w+-ubuntu24\.04", tag)
+        assert version is not None, f"{tag} is not pinned"
+        assert (int(version[1]), int(version[2])) >= (12, 8)
+    assert {step.stage for step in image if step.stage} == stages
+
+
+def test_everything_copied_exists_and_reaches_the_builder(image):
+    for step in image:
+        if step.word != "COPY" or "--from=" in step.text:
+            continue
+        for source in step.text.split()[:-1]:
+            assert (ROOT / source).exists(), f"COPY {source}: no such file"
+            assert not ignored(source), f"COPY {source}: .dockerignore keeps it out"
+
+
+def test_nothing_private_reaches_the_builder():
+    private = [
+        ".git/config",
+        ".env",
+        ".venv/bin/python",
+        "out/demo.mp4",
+        "tests/worker/test_cli.py",
+    ]
+    assert all(ignored(path) for path in private)
+    assert ignored("worker/__pycache__/check.cpython-311.pyc")
+    assert not ignored("worker/rooms/watch.html")
+    assert not ignored("models/warp/weights/speech_to_motion.safetensors")
+
+
+def test_everything_the_worker_package_needs_is_copied(image):
+    copied = " ".join(words(image, "COPY", "runtime"))
+    for needed in ("models", "worker", "runpod_handler.py", "assets/portrait.jpg", "LICENSE"):
+        assert needed in copied
+
+
+def test_it_runs_as_a_user_without_rights_and_stops_by_sigterm(image):
+    assert words(image, "USER") == ["avatar"]
+    last = [step.word for step in image]
+    assert last.index("USER") > max(n for n, word in enumerate(last) if word in ("RUN", "COPY"))
+    assert "useradd" in " ".join(words(image, "RUN", "runtime"))
+    assert words(image, "STOPSIGNAL") == ["SIGTERM"]
+
+
+def test_it_says_its_ports_and_its_health(image):
+    assert words(image, "EXPOSE") == ["8080 8765"]
+    (health,) = words(image, "HEALTHCHECK")
+    command = json.loads(health[health.index("[") :])
+    assert "--start-period=" in health
+    assert (ROOT / (command[-1].replace(".", "/") + ".py")).is_file()
+
+
+def test_it_checks_first_and_replaces_itself(image):
+    (entry,), (default,) = words(image, "ENTRYPOINT"), words(image, "CMD")
+    assert json.loads(entry) == ["python", "-m", "worker.startup"]
+    assert json.loads(default) == ["serve"]
+
+
+def test_no_secret_is_baked_in(image):
+    for step in image:
+        if step.word in ("ENV", "ARG"):
+            assert not re.search(r"SECRET|TOKEN|PASSWORD|API_KEY", step.text), step.text
+
+
+def test_its_settings_are_settings(image, monkeypatch):
+    from worker.settings import load_settings
+
+    (text,) = words(image, "ENV", "runtime")
+    for setting in text.split():
+        name, _, value = setting.partition("=")
+        if name.startswith("AVATAR_WORKER_"):
+            monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AVATAR_WORKER_SECRET", "0123456789abcdef")
+    settings = load_settings()
+    settings.require_guard()
+    assert (settings.host, settings.device) == ("0.0.0.0", "cuda")
+    assert {settings.http_port, settings.ws_port} == {8080, 8765}
+
+
+def test_its_extras_are_extras(image):
+    (extras,) = [text for text in words(image, "ARG", "builder") if text.startswith("EXTRAS=")]
+    script = runpy.run_path(str(ROOT / "scripts" / "requirements.py"))
+    lines = script["requirements"](extras.partition("=")[2].strip('"').split())
+    names = {re.split(r"[^\w-]", line)[0] for line in lines}
+    assert {"torch", "aiortc", "livekit", "daily-python", "runpod"} <= names
+
+
+def test_every_script_it_runs_is_copied_before(image):
+    copied = ""
+    for step in image:
+        if step.word == "COPY":
+            copied += " " + step.text
+        if step.word == "RUN":
+            for script in re.findall(r"scripts/\w+\.py", step.text):
+                assert script in copied, f"{script} is run before it is copied"
