@@ -46,13 +46,18 @@ class ProbeRoom:
 
     def __init__(self, room: Room) -> None:
         self._room = room
-        self.live, self.cue = room.live, room.cue
+        self.live, self.cue, self.shared = room.live, room.cue, room.shared
         self.handed: list[tuple[float, bool, bool]] = []
         """Time in s, whether it was speech, whether it had a picture of its own."""
         self.silenced: list[float] = []
         """When the last sample that a clear could not take back had been heard, in s."""
         self._pushed = 0
         self.connect, self.aclose = room.connect, room.aclose
+
+    @property
+    def viewers(self) -> int:
+        """The room's own."""
+        return self._room.viewers
 
     @property
     def played(self) -> int:

@@ -42,6 +42,12 @@ source and an interrupt behind it still gets through."""
 
 MAX_SLOWDOWN_S = 0.5
 
+_WHEN_CLOSED: dict[str, EndReason] = {
+    "removed": "removed_from_room",
+    "connection_lost": "connection_lost",
+}
+"""End reasons for what a room says when it is closed; for all else it is ``room_closed``."""
+
 
 class Session:
     """One avatar in one room. Belongs to the event loop it was started on.
@@ -95,6 +101,7 @@ class Session:
         self._begun_ns = clock.now_ns()
         self._life: asyncio.Task[None] | None = None
         self._timers: set[asyncio.Task[None]] = set()
+        self._graces: dict[str, asyncio.Task[None]] = {}
         self._leaving: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._ready: SessionReady | None = None
@@ -227,7 +234,7 @@ class Session:
         why: SegmentReason = "error" if reason == "server_error" else "session_ended"
         try:
             self._playout.close(why)
-            await self.room.aclose()
+            await self.room.aclose(reason)
         except Exception:
             self._log.exception("room did not close cleanly")
         ended_at = datetime.now(UTC)
@@ -266,22 +273,35 @@ class Session:
 
     def _on_room_event(self, kind: RoomEvent, reason: str) -> None:
         if kind == "closed":
-            self._end_soon("removed_from_room" if reason == "removed" else "room_closed")
-        elif not self._attached and self.end_reason is None:
-            self._timer(self._end_if_alone())
+            self._end_soon(_WHEN_CLOSED.get(reason, "room_closed"))
+        elif kind == "reconnected":
+            self._metrics.transport_reconnected(
+                type(self.room).__name__.removesuffix("Room").lower(),
+                "resume" if reason == "resume" else "full",
+            )
+        elif self.end_reason is None:
+            grace = "agent" if kind.startswith("agent") else "company"
+            if (running := self._graces.pop(grace, None)) is not None:
+                running.cancel()
+            if kind == "participant_left" and (self.room.shared or not self._attached):
+                self._graces[grace] = self._timer(self._end_if_alone())
+            elif kind == "agent_left":
+                self._graces[grace] = self._timer(self._end_without_agent())
 
     async def _end_if_alone(self) -> None:
         await asyncio.sleep(self._lifecycle.empty_room_grace_s)
-        if not self._attached and not self._in_company():
+        if (self.room.shared or not self._attached) and not self.room.viewers:
             self._end_soon("room_empty")
+
+    async def _end_without_agent(self) -> None:
+        await asyncio.sleep(self._lifecycle.agent_left_s)
+        if not self._attached:
+            self._end_soon("agent_left")
 
     async def _await_company(self) -> None:
         await asyncio.sleep(self._lifecycle.never_joined_s)
-        if not self._attached and not self._in_company():
+        if not self._attached and not self.room.viewers:
             self._end_soon("never_joined")
-
-    def _in_company(self) -> bool:
-        return bool(getattr(self.room, "viewers", 0))
 
     async def _expire(self, expiration: datetime) -> None:
         notice = expiration - timedelta(seconds=self._lifecycle.expiring_notice_s)

@@ -83,6 +83,9 @@ class LifecycleSettings(BaseModel):
     join_timeout_s: float = Field(default=60, gt=0, description="time to enter the room")
     never_joined_s: float = Field(default=180, gt=0, description="time for anybody to come")
     empty_room_grace_s: float = Field(default=5, ge=0, description="time an empty room is kept")
+    agent_left_s: float = Field(
+        default=60, ge=0, description="time for the agent spoken for to come back"
+    )
     expiring_notice_s: float = Field(default=60, ge=0, description="notice before expiry")
     metrics_interval_s: float = Field(default=5, gt=0, description="time between session.metrics")
 

@@ -22,9 +22,19 @@ class Published:
 class MemoryRoom:
     """``live``: paced by ``advance``, 40 ms of media time a call; else takes everything at once."""
 
-    def __init__(self, *, live: bool = True, cue: bool = False, refuse: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        live: bool = True,
+        cue: bool = False,
+        shared: bool = False,
+        refuse: str | None = None,
+    ) -> None:
         self.live = live
         self.cue = cue
+        self.shared = shared
+        self.viewers = 0
+        self.closed_for = ""
         self.published: list[Published] = []
         self.closes = 0
         self.on_event: Callable[[RoomEvent, str], None] = lambda kind, reason: None
@@ -64,8 +74,9 @@ class MemoryRoom:
     def played(self) -> int:
         return self._played
 
-    async def aclose(self) -> None:
+    async def aclose(self, reason: str = "") -> None:
         self.closes += 1
+        self.closed_for = reason
         self._space.set()
 
     async def advance(self, frames: int = 1) -> None:

@@ -40,6 +40,8 @@ class FileRoom:
         crf, preset, audio_bitrate, faststart: see ``Mp4Writer``.
     """
 
+    shared = False
+
     def __init__(
         self,
         path: Path | str,
@@ -81,6 +83,11 @@ class FileRoom:
         self._failure: str | None = None
         self._broken = False  # the encoder's thread knows of a failure first
         self._leaving: asyncio.Task[None] | None = None
+
+    @property
+    def viewers(self) -> int:
+        """Nobody watches a recording being made."""
+        return 0
 
     @property
     def frames_written(self) -> int:
@@ -132,7 +139,7 @@ class FileRoom:
             return self._played_at_close
         return self._pacer.played if self._pacer is not None else self._taken
 
-    async def aclose(self) -> None:
+    async def aclose(self, reason: str = "") -> None:
         """Finish the file and give it its name; what still waits for its time is left out.
 
         Raises:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -133,13 +134,25 @@ class Pacer(Generic[T]):
 
     async def push(self, item: T, samples: int) -> None:
         """Append a block, then wait for space. Raises ``RoomError`` once closed."""
+        await self.push_all([item], samples)
+
+    async def push_all(
+        self,
+        items: Sequence[T],
+        samples: int,
+        taken: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Append a block of ``samples`` samples for each item, then wait for space. ``taken`` is
+        awaited in between, once they are in. Raises ``RoomError`` once closed."""
         async with self._pushing:
             # Space is awaited before, too: a push that was cancelled while it waited after
             # appending has left the queue full.
             await self._space()
-            block = self._queue.push(self._clock.now_ns(), item, samples)
-            self._unpopped.append(block)
+            now_ns = self._clock.now_ns()
+            self._unpopped.extend(self._queue.push(now_ns, item, samples) for item in items)
             self._notify()
+            if taken is not None:
+                await taken()
             await self._space()
 
     async def pop(self) -> Block[T]:
@@ -155,6 +168,14 @@ class Pacer(Generic[T]):
                 block = self._unpopped.popleft()
                 self._notify()
                 return block
+
+    def pop_due(self) -> Block[T] | None:
+        """The next block if its first sample has left already."""
+        if not self._unpopped or self._unpopped[0].start_ns > self._clock.now_ns():
+            return None
+        block = self._unpopped.popleft()
+        self._notify()
+        return block
 
     def clear(self) -> int:
         """Throw away what has not begun; returns its samples."""

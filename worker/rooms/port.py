@@ -18,7 +18,18 @@ MEDIA_RATE = 48_000
 SAMPLES_PER_FRAME = 1920
 """Audio samples (48 kHz) that belong to one frame of 40 ms."""
 
-RoomEvent = Literal["participant_left", "closed"]
+RoomEvent = Literal[
+    "participant_joined", "participant_left", "agent_joined", "agent_left", "reconnected", "closed"
+]
+"""What happens in a room; the reason that comes with it is meant for the operator, unless said
+otherwise here.
+
+``participant_joined``: somebody is there to see the avatar. ``participant_left``: the last of
+them has gone. ``agent_joined``, ``agent_left``: the agent that the avatar speaks for.
+``reconnected``: the connection was lost for a moment; the reason is ``resume`` or ``full``.
+``closed``: the avatar is out of the room for good; the reason is ``removed``, ``connection_lost``
+or, for any other end, free text.
+"""
 
 
 class RoomError(Exception):
@@ -31,6 +42,10 @@ class Room(Protocol):
     live: bool
     """True: time passes by itself and a late picture is dropped. False: the room waits for every
     picture, and its time stands still while nothing is said."""
+
+    shared: bool
+    """True: people meet in this room whether the avatar is there or not, and a session is over
+    when they have gone, even if its speech still comes. False: the room is the session's own."""
 
     cue: bool
     """True: the room's time begins with the first speech; nothing is published before."""
@@ -62,6 +77,12 @@ class Room(Protocol):
         Samples thrown away by ``clear`` do not count."""
         ...
 
-    async def aclose(self) -> None:
-        """Leave and release everything. Safe to call twice, and after a failed ``connect``."""
+    @property
+    def viewers(self) -> int:
+        """Who is in the room besides the avatar and recorders."""
+        ...
+
+    async def aclose(self, reason: str = "") -> None:
+        """Leave and release everything; ``reason`` is what others in the room are told, where
+        that is possible. Safe to call twice, and after a failed ``connect``."""
         ...

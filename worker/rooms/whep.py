@@ -46,6 +46,7 @@ class WhepRoom:
     """
 
     live = True
+    shared = False
     cue = False
 
     def __init__(
@@ -149,7 +150,7 @@ class WhepRoom:
         self._part(viewer)
         return True
 
-    async def aclose(self) -> None:
+    async def aclose(self, reason: str = "") -> None:
         """Send every viewer away and release everything. Safe to call twice."""
         if self._leaving is None:
             self._leaving = asyncio.create_task(self._leave())

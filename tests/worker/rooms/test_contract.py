@@ -26,11 +26,21 @@ FRAME_NS = 40 * NS_PER_MS
 
 MakeRoom = Callable[[Path, FakeClock], Room]
 
+
+def livekit_room(folder: Path, clock: FakeClock) -> Room:
+    pytest.importorskip("livekit.rtc", reason="needs the package livekit")
+    from tests.fakes.livekit_link import MemoryLink
+    from worker.rooms.livekit import LiveKitRoom
+
+    return LiveKitRoom("ws://unused", "token", CANVAS, clock=clock, link=MemoryLink())
+
+
 LIVE: dict[str, MakeRoom] = {
     "file": lambda folder, clock: FileRoom(
         folder / "out.mp4", CANVAS, realtime=True, clock=clock, preset="ultrafast"
     ),
     "whep": lambda folder, clock: WhepRoom("s1", CANVAS, clock),
+    "livekit": livekit_room,
 }
 ROOMS: dict[str, MakeRoom] = {
     **LIVE,
@@ -111,12 +121,14 @@ async def test_clear_releases_a_waiting_publish_and_is_not_counted_as_played(
     waiting = asyncio.create_task(live_room.publish(PICTURE, SILENCE, True))
     await settle()
     assert not waiting.done()
-    assert live_room.clear() == SAMPLES_PER_FRAME
+    cleared = live_room.clear()
+    # The frame that waits, whole; of the one being heard a room may keep the rest.
+    assert SAMPLES_PER_FRAME <= cleared < 2 * SAMPLES_PER_FRAME
     await settle()
     assert waiting.done()
     assert live_room.clear() == 0
     await clock.advance(NS_PER_SECOND)
-    assert live_room.played == 5 * SAMPLES_PER_FRAME
+    assert live_room.played == 6 * SAMPLES_PER_FRAME - cleared
 
 
 async def test_a_second_lost_is_neither_made_up_for_nor_counted(
