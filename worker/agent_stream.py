@@ -19,6 +19,7 @@ from worker.events import SegmentEnded, SegmentStarted, SessionEnded, SessionEve
 from worker.ingress import SessionOver, SpeechTarget
 from worker.metrics import Metrics
 from worker.playback_reports import PlaybackReports
+from worker.rooms.livekit import LiveKitRoom
 
 logger = structlog.get_logger(__name__)
 
@@ -26,8 +27,23 @@ AUDIO_TOPIC = "lk.audio_stream"
 RPC_CLEAR_BUFFER = "lk.clear_buffer"
 PUBLISH_ON_BEHALF = "lk.publish_on_behalf"
 
+FAREWELL_S = 1.0
+"""How long the last reports may take."""
+
 FULL_AGAIN_S = 0.05
 """How long to wait before speech that the session had no space for is offered again."""
+
+
+def hear_agent(room: LiveKitRoom, target: SpeechTarget, metrics: Metrics) -> None:
+    """Have a session hear the agent in its room, from joining to leaving. Call it before the room
+    is joined."""
+
+    def joined(sdk_room: rtc.Room) -> None:
+        stream = AgentStream(sdk_room, target, metrics=metrics)
+        stream.start()
+        room.on_leaving.append(stream.aclose)
+
+    room.before_publish.append(joined)
 
 
 class AgentStream:
@@ -93,7 +109,7 @@ class AgentStream:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._streams.session_over()
         self._pass_on(reports)
-        await reports.aclose()
+        await reports.aclose(FAREWELL_S if self._room.isconnected() else 0.0)
 
     # The room's handlers
 

@@ -58,7 +58,7 @@ class PlaybackReports:
         self._idle.clear()
         self._wake.set()
 
-    async def aclose(self, patience_s: float = 1.0) -> None:
+    async def aclose(self, patience_s: float) -> None:
         """Deliver what is queued for at most ``patience_s`` seconds, then stop."""
         if not self._task.done():
             try:

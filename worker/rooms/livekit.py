@@ -89,7 +89,8 @@ class LiveKitRoom:
         """Called with the SDK's room after joining, before anything is published: the place to
         register data stream handlers and remote procedures."""
         self.on_leaving: list[Callable[[], Awaitable[None]]] = []
-        """Awaited before the room is left, while messages can still be sent."""
+        """Awaited before the room is left, while messages can still be sent (unless the connection
+        was lost): the place to say goodbye and to release what ``before_publish`` made."""
         self._gate = FrameGate(canvas)
         self._pacer: Pacer[Frame | None] | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -185,16 +186,15 @@ class LiveKitRoom:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._lost is None:
-            for farewell in self.on_leaving:
-                try:
-                    async with asyncio.timeout(2):
-                        await farewell()
-                except Exception:
-                    log.exception("a farewell failed")
-            if self._told:
-                state = {"state": "disconnected", **({"reason": reason} if reason else {})}
-                await self._link.tell(STATE_TOPIC, state)
+        for farewell in self.on_leaving:
+            try:
+                async with asyncio.timeout(2):
+                    await farewell()
+            except Exception:
+                log.exception("a farewell failed")
+        if self._lost is None and self._told:
+            state = {"state": "disconnected", **({"reason": reason} if reason else {})}
+            await self._link.tell(STATE_TOPIC, state)
         await self._link.aclose()
 
     async def _run_pump(self, pacer: Pacer[Frame | None]) -> None:
