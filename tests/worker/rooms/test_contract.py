@@ -14,8 +14,10 @@ import pytest
 
 from models.engine import Canvas
 from tests.fakes.clock import FakeClock, settle
+from tests.fakes.daily import FakeDaily
 from tests.worker.rooms.signals import SILENCE, flat
 from worker.clock import NS_PER_MS, NS_PER_SECOND
+from worker.rooms.daily import DailyRoom
 from worker.rooms.file import FileRoom
 from worker.rooms.port import SAMPLES_PER_FRAME, Room, RoomError
 from worker.rooms.whep import WhepRoom
@@ -40,6 +42,9 @@ LIVE: dict[str, MakeRoom] = {
         folder / "out.mp4", CANVAS, realtime=True, clock=clock, preset="ultrafast"
     ),
     "whep": lambda folder, clock: WhepRoom("s1", CANVAS, clock),
+    "daily": lambda folder, clock: DailyRoom(
+        "https://example.daily.co/room", "a token", CANVAS, clock=clock, sdk=FakeDaily(clock)
+    ),
     "livekit": livekit_room,
 }
 ROOMS: dict[str, MakeRoom] = {
