@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+import wave
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def worker_on_platform(folder: Path, **settings: str):
+async def worker_on_platform(folder: Path, *arguments: str, **settings: str):
     clock = Clock()
     port = free_port()
     headers = {"Authorization": f"Bearer {API_KEY}"}
@@ -153,6 +154,7 @@ async def worker_on_platform(folder: Path, **settings: str):
                 sys.executable,
                 "-m",
                 "tests.fakes.runpod_worker",
+                *arguments,
                 cwd=ROOT,
                 env=environ,
                 stdout=log,
@@ -229,8 +231,6 @@ async def test_two_sessions_at_once_on_one_worker(rig):
 
 async def test_a_job_brings_its_own_speech(rig):
     wav = io.BytesIO()
-    import wave
-
     with wave.open(wav, "wb") as file:
         file.setparams((1, 2, 16000, 0, "NONE", ""))
         file.writeframes(base64.b64decode(SECOND_OF_SPEECH))
@@ -337,6 +337,17 @@ async def test_a_stopped_worker_lets_sessions_know_and_answers_every_job(tmp_pat
         record = rig.platform.jobs[job]
         assert [p["state"] for p in record.progress][-1] == "draining"
         assert record.late == []
+
+
+async def test_a_worker_without_an_engine_reports_itself_and_takes_no_job(tmp_path):
+    async with worker_on_platform(tmp_path, "--without-weights") as rig:
+        await rig.run()
+        async with asyncio.timeout(PATIENCE_S):
+            assert await rig.process.wait() == 1
+        [ping] = rig.platform.pings
+        assert ping["status"] == "unhealthy"
+        assert "weights are missing" in ping["reason"]
+        assert rig.platform.jobs["job-1"].status == "IN_QUEUE"
 
 
 async def test_an_idle_worker_leaves_at_once_and_kept_its_secrets(rig):

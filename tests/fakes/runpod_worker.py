@@ -21,5 +21,10 @@ class Engine(FlapEngine):
         return super().prepare(portrait, canvas)
 
 
+def engine_without_weights() -> Engine:
+    raise FileNotFoundError("weights are missing")
+
+
 if __name__ == "__main__":
-    sys.exit(runpod_handler.main(Engine))
+    without = "--without-weights" in sys.argv
+    sys.exit(runpod_handler.main(engine_without_weights if without else Engine))

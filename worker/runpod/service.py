@@ -25,7 +25,7 @@ from worker.runpod.job import failed, read_job
 from worker.runpod.progress import Progress, no_post, platform_post
 from worker.runpod.session_job import run_session
 from worker.runpod.shutdown import Shutdown, refuse_strays, results_posted
-from worker.server import http_server, speech_server
+from worker.server import PortError, http_server, speech_server
 from worker.service import Worker
 from worker.settings import WorkerSettings, load_settings
 
@@ -128,7 +128,10 @@ class JobService:
     async def _run(self, job: dict[str, Any]) -> dict[str, Any]:
         if self._shutdown.begun:
             raise Draining
-        worker = await asyncio.shield(self._open())
+        try:
+            worker = await asyncio.shield(self._open())
+        except PortError as error:
+            raise ApiError(500, "PORT_NOT_AVAILABLE", str(error)) from None
         order = await asyncio.to_thread(read_job, job.get("input"), self._settings)
         if order.request.room.platform == "whep" and not self._serves_http:
             raise ApiError(
@@ -145,9 +148,17 @@ class JobService:
         loop = asyncio.get_running_loop()
         if self._opening is None:
             self._opening = loop.create_task(self._start(), name="runpod worker")
+            self._opening.add_done_callback(self._opened)
         elif self._opening.get_loop() is not loop:
             raise RuntimeError("this worker lives on another event loop")
         return self._opening
+
+    def _opened(self, opening: asyncio.Task[Worker]) -> None:
+        if opening.cancelled() or opening.exception() is None:
+            return
+        logger.error("this worker cannot serve", error=str(opening.exception()))
+        if self._on_platform:  # a worker that nobody can reach must not take jobs
+            opening.get_loop().call_soon(sys.exit, 1)
 
     async def _start(self) -> Worker:
         engine = self._engine
@@ -175,9 +186,10 @@ class JobService:
 
     async def aclose(self) -> None:
         """End what still runs and close the servers."""
-        if self._opening is not None and not self._opening.done():
+        if self._opening is not None:
             self._opening.cancel()
             await asyncio.gather(self._opening, return_exceptions=True)
+        await self._servers.aclose()
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
