@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 
 from models.face.port import PortraitError
 from worker.ingress import Draining, NoCapacity, SessionExists, WarmingUp
-from worker.rooms.port import RoomError
+from worker.rooms.port import PlatformNotInstalled, RoomError
 
 logger = structlog.get_logger(__name__)
 
@@ -44,6 +44,8 @@ def as_api_error(error: Exception) -> ApiError | None:
         case PortraitError():
             status = 413 if error.code == "IMAGE_TOO_LARGE" else 400
             return ApiError(status, error.code, error.message, error.remedy)
+        case PlatformNotInstalled():
+            return ApiError(400, "PLATFORM_NOT_AVAILABLE", str(error), error.remedy)
         case RoomError():
             return ApiError(400, "ROOM_FAILED", str(error))
         case SessionExists():

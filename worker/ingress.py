@@ -164,7 +164,30 @@ class FileRoom:
     platform: Literal["file"] = "file"
 
 
-RoomSpec = WhepRoom | FileRoom
+@dataclass(frozen=True)
+class LiveKitRoom:
+    """Join a LiveKit room."""
+
+    url: str
+    """Of the server: ``ws``, ``wss``, ``http`` or ``https``."""
+    token: str = field(repr=False)
+    """The avatar's own access token; it names the room."""
+    platform: Literal["livekit"] = "livekit"
+
+
+@dataclass(frozen=True)
+class DailyRoom:
+    """Join a Daily call."""
+
+    url: str = field(repr=False)
+    """The room's address; a token may be part of it."""
+    token: str | None = field(repr=False)
+    """A meeting token; None where the room lets everybody in."""
+    user_name: str = "AI Avatar"
+    platform: Literal["daily"] = "daily"
+
+
+RoomSpec = WhepRoom | FileRoom | LiveKitRoom | DailyRoom
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,10 @@ from worker.clock import Clock, SystemClock
 from worker.events import EndReason
 from worker.ingress import (
     AuthError,
+    DailyRoom,
     Draining,
     FileRoom,
+    LiveKitRoom,
     NoCapacity,
     SessionCreated,
     SessionExists,
@@ -31,7 +33,7 @@ from worker.ingress import (
 from worker.metrics import Metrics
 from worker.render_thread import RenderThread
 from worker.rooms import file, whep
-from worker.rooms.port import Room
+from worker.rooms.port import PlatformNotInstalled, Room
 from worker.session import Session
 from worker.settings import WorkerSettings
 
@@ -229,6 +231,8 @@ class Worker:
         entry = _Entry(session, _digest(request.session_token), request)
         self._entries[request.session_id] = entry
         self._tell_metrics()
+        if isinstance(request.room, LiveKitRoom):
+            _hear_agent(session, self.metrics)
         session.start()
         watcher = asyncio.create_task(self._forget(request.session_id, entry))
         self._watchers.add(watcher)
@@ -237,6 +241,10 @@ class Worker:
 
     def _room(self, request: SessionRequest) -> Room:
         spec = request.room
+        if isinstance(spec, LiveKitRoom):
+            return _livekit(spec, request.canvas, self._clock)
+        if isinstance(spec, DailyRoom):
+            return _daily(spec, request, self._clock)
         if isinstance(spec, FileRoom):
             return file.FileRoom(
                 spec.path, request.canvas, realtime=spec.paced, clock=self._clock, cue=spec.cue
@@ -274,6 +282,46 @@ class _Entry:
             session.expiration,
             session.ready,
         )
+
+
+def _livekit(spec: LiveKitRoom, canvas: Canvas, clock: Clock) -> Room:
+    # Optional packages are loaded by whoever needs them, not by every worker.
+    try:
+        from worker.rooms import livekit
+    except ImportError as error:
+        raise _missing("livekit", error) from None
+    return livekit.LiveKitRoom(spec.url, spec.token, canvas, clock=clock)
+
+
+def _hear_agent(session: Session, metrics: Metrics) -> None:
+    from worker.agent_stream import hear_agent
+    from worker.rooms import livekit
+
+    assert isinstance(session.room, livekit.LiveKitRoom)
+    hear_agent(session.room, session, metrics)
+
+
+def _daily(spec: DailyRoom, request: SessionRequest, clock: Clock) -> Room:
+    try:
+        import daily as sdk
+
+        from worker.rooms import daily
+    except ImportError as error:
+        raise _missing("daily", error) from None
+    return daily.DailyRoom(
+        spec.url,
+        spec.token,
+        request.canvas,
+        spec.user_name,
+        clock,
+        session_id=request.session_id,
+        sdk=sdk,
+    )
+
+
+def _missing(platform: str, error: ImportError) -> PlatformNotInstalled:
+    logger.warning("platform not installed", platform=platform, error=str(error))
+    return PlatformNotInstalled(platform)
 
 
 def _digest(token: str) -> bytes:

@@ -9,6 +9,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AwareDatetime,
@@ -22,7 +23,16 @@ from pydantic import (
 
 from models.engine import Canvas
 from worker.http_errors import ApiError
-from worker.ingress import AspectRatio, FileRoom, RoomSpec, SessionRequest, WhepRoom
+from worker.ingress import (
+    AspectRatio,
+    DailyRoom,
+    FileRoom,
+    LiveKitRoom,
+    RoomSpec,
+    SessionRequest,
+    WhepRoom,
+)
+from worker.room_tokens import expired
 from worker.settings import PREFIX, WorkerSettings
 
 MAX_IMAGE_BYTES = 10 * 10**6
@@ -30,7 +40,12 @@ MAX_METADATA_BYTES = 16 * 1024
 RATIO_TOLERANCE = 0.02
 """How far ``size`` may be from its aspect ratio, relatively."""
 
-_LATER_PLATFORMS = ("livekit", "daily", "proxy")
+_PLATFORMS = ("whep", "file", "livekit", "daily")
+_LATER_PLATFORMS = ("proxy",)
+_USE = "Set room.platform to livekit, daily, whep or file"
+
+_SCHEMES = {"livekit": ("ws", "wss", "http", "https"), "daily": ("https",)}
+"""What a room's URL may begin with."""
 
 
 class _Body(BaseModel):
@@ -51,6 +66,23 @@ class FileRoomBody(_Body):
     paced: bool = True
 
 
+class LiveKitRoomBody(_Body):
+    """Join a LiveKit room as the participant the token names."""
+
+    platform: Literal["livekit"]
+    url: str = Field(max_length=2048)
+    token: SecretStr = Field(max_length=16_384)
+
+
+class DailyRoomBody(_Body):
+    """Join a Daily call."""
+
+    platform: Literal["daily"]
+    url: str = Field(max_length=2048)
+    token: SecretStr = Field(max_length=16_384)
+    user_name: str = Field(default="AI Avatar", min_length=1, max_length=100)
+
+
 class AvatarBody(_Body):
     """The portrait: one of the two."""
 
@@ -65,7 +97,10 @@ class SessionBody(_Body):
     session_token: SecretStr = Field(min_length=16, max_length=512)
     aspect_ratio: AspectRatio = "4:3"
     size: str | None = Field(default=None, pattern=r"^\d{2,4}x\d{2,4}$")
-    room: Annotated[WhepRoomBody | FileRoomBody, Field(discriminator="platform")]
+    room: Annotated[
+        WhepRoomBody | FileRoomBody | LiveKitRoomBody | DailyRoomBody,
+        Field(discriminator="platform"),
+    ]
     avatar: AvatarBody
     expires_at: AwareDatetime | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
@@ -126,20 +161,50 @@ def _check_platform(room: object) -> None:
             400,
             "PLATFORM_NOT_AVAILABLE",
             f"Room platform {platform} is not available on this server",
-            "Set room.platform to whep or file",
+            _USE,
         )
-    if platform not in ("whep", "file"):
+    if platform not in _PLATFORMS:
+        raise ApiError(400, "INVALID_ROOM_PLATFORM", "Invalid room platform", _USE)
+    if platform in _SCHEMES:
+        _check_remote(platform, room.get("url"), room.get("token"))
+
+
+def _check_remote(platform: str, url: object, token: object) -> None:
+    """Refuse at once what no server can let in. Nothing of the token is ever repeated."""
+    schemes = _SCHEMES[platform]
+    if not _is_url(url, schemes):
         raise ApiError(
             400,
-            "INVALID_ROOM_PLATFORM",
-            "Invalid room platform",
-            "Set room.platform to whep or file",
+            "INVALID_ROOM_URL",
+            "Invalid room URL",
+            f"Give room.url with one of these schemes: {', '.join(schemes)}",
         )
+    if not isinstance(token, str) or not token.strip():
+        raise ApiError(400, "ROOM_TOKEN_REQUIRED", "Room token is required")
+    if expired(token):
+        raise ApiError(
+            400,
+            "ROOM_TOKEN_EXPIRED",
+            "Room token has expired",
+            "Make a new token, and check the clocks of both machines",
+        )
+
+
+def _is_url(url: object, schemes: tuple[str, ...]) -> bool:
+    if not isinstance(url, str) or any(character.isspace() for character in url):
+        return False
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # brackets that do not match, a port that is no number
+        return False
+    # A password in the address would end up in logs.
+    return parts.scheme in schemes and bool(parts.hostname) and port != 0 and "@" not in url
 
 
 def _field_error(error: ValidationError) -> ApiError:
     detail = error.errors(include_input=False, include_url=False)[0]
-    field = ".".join(str(part) for part in detail["loc"] if part not in ("whep", "file"))
+    field = ".".join(str(part) for part in detail["loc"] if part not in _PLATFORMS)
     what = detail["msg"].removeprefix("Value error, ")
     top = str(detail["loc"][0]) if detail["loc"] else ""
     if top == "aspect_ratio":
@@ -171,9 +236,15 @@ def _canvas(body: SessionBody, settings: WorkerSettings) -> Canvas:
         raise ApiError(400, "INVALID_SIZE", str(error)) from None
 
 
-def _room(room: WhepRoomBody | FileRoomBody, settings: WorkerSettings) -> RoomSpec:
+def _room(
+    room: WhepRoomBody | FileRoomBody | LiveKitRoomBody | DailyRoomBody, settings: WorkerSettings
+) -> RoomSpec:
     if isinstance(room, WhepRoomBody):
         return WhepRoom()
+    if isinstance(room, LiveKitRoomBody):
+        return LiveKitRoom(room.url, room.token.get_secret_value())
+    if isinstance(room, DailyRoomBody):
+        return DailyRoom(room.url, room.token.get_secret_value(), room.user_name)
     if settings.record_dir is None:
         raise ApiError(
             400,

@@ -13,8 +13,17 @@ from models.engine import Canvas
 from models.face.port import PortraitError
 from tests.fakes.worker import FakeWorker
 from worker.http import create_app
-from worker.ingress import Draining, FileRoom, NoCapacity, SessionExists, WarmingUp, WhepRoom
-from worker.rooms.port import RoomError
+from worker.ingress import (
+    DailyRoom,
+    Draining,
+    FileRoom,
+    LiveKitRoom,
+    NoCapacity,
+    SessionExists,
+    WarmingUp,
+    WhepRoom,
+)
+from worker.rooms.port import PlatformNotInstalled, RoomError
 from worker.settings import SettingsError, WorkerSettings
 
 SECRET = "0123456789abcdef-shared"
@@ -26,6 +35,16 @@ BODY = {
     "room": {"platform": "whep", "display_name": "ignored"},
     "avatar": {"image_base64": base64.b64encode(IMAGE).decode()},
 }
+
+
+def _token(**claims: object) -> str:
+    """Three parts, of which only the middle one means anything."""
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"head.{payload}.signature"
+
+
+LIVEKIT = {"platform": "livekit", "url": "wss://lk.example", "token": _token(exp=4_000_000_000)}
+DAILY = {"platform": "daily", "url": "https://x.daily.co/r", "token": "not-a-web-token"}
 
 
 @pytest.fixture
@@ -201,6 +220,36 @@ async def test_recording_room_and_portrait_by_path(
 
 
 @pytest.mark.parametrize(
+    ("room", "spec"),
+    [
+        (LIVEKIT, LiveKitRoom("wss://lk.example", str(LIVEKIT["token"]))),
+        (DAILY, DailyRoom("https://x.daily.co/r", "not-a-web-token", "AI Avatar")),
+        (
+            {**DAILY, "user_name": "Ada"},
+            DailyRoom("https://x.daily.co/r", "not-a-web-token", "Ada"),
+        ),
+    ],
+)
+async def test_rooms_elsewhere(
+    client: httpx.AsyncClient, worker: FakeWorker, room: dict[str, str], spec: object
+) -> None:
+    answer = await client.post("/sessions", json={**BODY, "room": room})
+    assert answer.status_code == 200
+    assert worker.requests["sess_1"].room == spec
+    # The token opens somebody's room: it shows up nowhere.
+    shown = answer.text + (await client.get("/sessions")).text + repr(worker.requests["sess_1"])
+    assert room["token"] not in shown
+
+
+async def test_a_refused_room_does_not_give_its_token_away(client: httpx.AsyncClient) -> None:
+    secret = _token(exp=1_000_000_000, sub="ada")
+    for room in ({**LIVEKIT, "token": secret}, {**LIVEKIT, "token": [secret]}):
+        answer = await client.post("/sessions", json={**BODY, "room": room})
+        assert answer.status_code == 400
+        assert secret not in answer.text
+
+
+@pytest.mark.parametrize(
     ("change", "status", "code"),
     [
         ({"session_id": "../x"}, 400, "INVALID_BODY"),
@@ -211,7 +260,20 @@ async def test_recording_room_and_portrait_by_path(
         ({"room": {}}, 400, "INVALID_ROOM_PLATFORM"),
         ({"room": {"platform": ["x"]}}, 400, "INVALID_ROOM_PLATFORM"),
         ({"room": {"platform": "zoom"}}, 400, "INVALID_ROOM_PLATFORM"),
-        ({"room": {"platform": "livekit"}}, 400, "PLATFORM_NOT_AVAILABLE"),
+        ({"room": {"platform": "proxy"}}, 400, "PLATFORM_NOT_AVAILABLE"),
+        ({"room": {"platform": "livekit"}}, 400, "INVALID_ROOM_URL"),
+        ({"room": {**LIVEKIT, "url": "https://"}}, 400, "INVALID_ROOM_URL"),
+        ({"room": {**LIVEKIT, "url": "ftp://lk.example"}}, 400, "INVALID_ROOM_URL"),
+        ({"room": {**LIVEKIT, "url": "wss://lk.example:99999"}}, 400, "INVALID_ROOM_URL"),
+        ({"room": {**LIVEKIT, "url": "wss://user:pass@lk.example"}}, 400, "INVALID_ROOM_URL"),
+        ({"room": {**LIVEKIT, "url": 7}}, 400, "INVALID_ROOM_URL"),
+        ({"room": {**LIVEKIT, "token": " "}}, 400, "ROOM_TOKEN_REQUIRED"),
+        ({"room": {**LIVEKIT, "token": None}}, 400, "ROOM_TOKEN_REQUIRED"),
+        ({"room": {**LIVEKIT, "token": _token(exp=1_000_000_000)}}, 400, "ROOM_TOKEN_EXPIRED"),
+        ({"room": {**DAILY, "url": "http://x.daily.co/r"}}, 400, "INVALID_ROOM_URL"),
+        ({"room": {**DAILY, "token": ""}}, 400, "ROOM_TOKEN_REQUIRED"),
+        ({"room": {**DAILY, "token": _token(exp=1_000_000_000)}}, 400, "ROOM_TOKEN_EXPIRED"),
+        ({"room": {**DAILY, "user_name": ""}}, 400, "INVALID_BODY"),
         ({"room": {"platform": "file", "path": "../../x.mp4"}}, 400, "INVALID_ROOM_PATH"),
         ({"room": {"platform": "file", "path": "/etc/x.mp4"}}, 400, "INVALID_ROOM_PATH"),
         ({"room": {"platform": "file", "path": "x.sh"}}, 400, "INVALID_ROOM_PATH"),
@@ -305,6 +367,7 @@ async def test_body_over_the_limit(client: httpx.AsyncClient) -> None:
     [
         (PortraitError("NO_FACE", "No face detected", "Use a clear portrait"), 400, "NO_FACE"),
         (PortraitError("IMAGE_TOO_LARGE", "Too large", "Use less"), 413, "IMAGE_TOO_LARGE"),
+        (PlatformNotInstalled("livekit"), 400, "PLATFORM_NOT_AVAILABLE"),
         (RoomError("the file exists"), 400, "ROOM_FAILED"),
         (SessionExists("sess_1"), 409, "SESSION_EXISTS"),
         (NoCapacity(), 503, "NO_CAPACITY"),

@@ -37,6 +37,9 @@ CAPTURE_TIMEOUT_S = 5.0
 SEND_TIMEOUT_S = 2.0
 LEAVE_TIMEOUT_S = 5.0
 
+ON_BEHALF = "lk.publish_on_behalf"
+"""Attribute of an avatar: the identity of the agent it speaks for."""
+
 STREAM = "avatar"
 """Both tracks belong to one stream, so that receivers keep lips and sound together."""
 
@@ -192,7 +195,9 @@ class LiveKitLink:
         return [
             Person(
                 one.identity,
-                one.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT,
+                # An avatar is of that kind too, but speaks for somebody else.
+                one.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
+                and not one.attributes.get(ON_BEHALF),
                 one.kind == rtc.ParticipantKind.PARTICIPANT_KIND_EGRESS,
             )
             for one in self._room.remote_participants.values()
@@ -201,7 +206,7 @@ class LiveKitLink:
     @property
     def speaks_for(self) -> str | None:
         """Identity of the agent the avatar's token names, if it does."""
-        return self._room.local_participant.attributes.get("lk.publish_on_behalf") or None
+        return self._room.local_participant.attributes.get(ON_BEHALF) or None
 
     async def aclose(self) -> None:
         """Leave and release everything native."""

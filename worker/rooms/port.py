@@ -36,6 +36,14 @@ class RoomError(Exception):
     """The room cannot be joined or was lost; the text says why and what to do."""
 
 
+class PlatformNotInstalled(RoomError):
+    """This worker lacks the package that rooms of this kind need."""
+
+    def __init__(self, platform: str) -> None:
+        super().__init__(f"Room platform {platform} is not available on this server")
+        self.remedy = f"Install its package: pip install '.[{platform}]'"
+
+
 class Room(Protocol):
     """One session's place to appear in."""
 
