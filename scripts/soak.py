@@ -25,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -186,6 +187,7 @@ async def soak(
     portrait = base64.b64encode(photo).decode()
     noise = np.random.default_rng(0).integers(-9000, 9000, 8000, "<i2")  # 0.5 s at 16 kHz
     speech = base64.b64encode(noise.tobytes()).decode()
+    _fill_thread_pool()
     worker = Worker(settings, engine_loader(settings))
     samples: list[Sample] = []
     try:
@@ -212,6 +214,16 @@ async def soak(
     finally:
         await worker.aclose()
     return samples
+
+
+def _fill_thread_pool(size: int = 4) -> None:
+    """Give the event loop a pool whose threads are all there: one that grows now and then would
+    look like a leak."""
+    pool = ThreadPoolExecutor(size)
+    together = threading.Barrier(size)
+    for future in [pool.submit(together.wait) for _ in range(size)]:
+        future.result()
+    asyncio.get_running_loop().set_default_executor(pool)
 
 
 def _empty(folder: Path) -> None:
