@@ -200,6 +200,7 @@ async def test_a_session_is_a_job_from_ready_to_usage(rig):
 
 
 async def test_progress_is_in_order_and_nothing_follows_the_result(rig):
+    rig.platform.progress_delays.extend([0.3, 0.0, 0.1])
     job = await rig.run()
     ready = await rig.ready(job)
     async with rig.client(ready):
@@ -320,7 +321,8 @@ async def test_a_stopped_worker_lets_sessions_know_and_answers_every_job(tmp_pat
             await rig.until(lambda: rig.platform.polls.get("job-take"), "an open poll")
             rig.process.send_signal(signal.SIGTERM)
             assert (await receive(client, "session.draining"))["reason"] == "server_shutdown"
-            # The poll that is still open brings one more job.
+            # By now the SDK starts no more jobs, but a poll that is still open brings one.
+            await asyncio.sleep(0.5)
             stray = await rig.run()
             refused = await rig.final(stray)
             assert refused["status"] == "FAILED"

@@ -60,6 +60,8 @@ class RunPodPlatform:
         """Open long polls, by route."""
         self.fail_done = 0
         """How many of the next job-done posts answer 500."""
+        self.progress_delays: deque[float] = deque()
+        """Seconds that each of the next updates is on its way."""
         self._hold_s = hold_s
         self._now = now
         self._queue: deque[str] = deque()
@@ -177,6 +179,8 @@ class RunPodPlatform:
         if self.fail_done:
             self.fail_done -= 1
             raise web.HTTPInternalServerError
+        if body.get("status") == "IN_PROGRESS" and self.progress_delays:
+            await asyncio.sleep(self.progress_delays.popleft())
         if job.status in FINAL:
             job.late.append(body)
         elif body.get("status") == "IN_PROGRESS":
