@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
 import re
 import runpy
+import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,3 +166,52 @@ def test_every_script_it_runs_is_copied_before(image):
         if step.word == "RUN":
             for script in re.findall(r"scripts/\w+\.py", step.text):
                 assert script in copied, f"{script} is run before it is copied"
+
+
+def copy_as_the_image_does(image, stage: str, to: Path) -> None:
+    for step in image:
+        if step.stage != stage or step.word != "COPY" or "--from=" in step.text:
+            continue
+        *sources, target = step.text.split()
+        for source in sources:
+            if (ROOT / source).is_dir():
+                shutil.copytree(
+                    ROOT / source, to / target, ignore=shutil.ignore_patterns("__pycache__")
+                )
+            else:
+                (to / target).mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / source, to / target)
+
+
+def run_there(folder: Path, *arguments: str) -> str:
+    """Run this interpreter in ``folder`` alone: modules of the checkout are out of reach."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_files_in_the_image_are_a_whole_worker(image, tmp_path):
+    copy_as_the_image_does(image, "runtime", tmp_path)
+    program = """
+import worker.startup, worker.server, worker.runpod.service, runpod_handler
+from models.warp.speech_to_motion import SpeechToMotion
+from worker.engines import sample_portrait
+SpeechToMotion.load()
+assert worker.startup.RUNPOD_HANDLER.is_file()
+print(worker.startup.__file__, runpod_handler.__file__, sample_portrait(), sep="\\n")
+"""
+    for path in run_there(tmp_path, "-c", program).splitlines():
+        assert path.startswith(str(tmp_path)), path
+
+
+def test_the_models_stage_has_what_its_script_needs(image, tmp_path):
+    copy_as_the_image_does(image, "models", tmp_path)
+    assert "--to" in run_there(tmp_path, "scripts/download_models.py", "--help")
