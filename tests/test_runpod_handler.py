@@ -247,6 +247,20 @@ async def test_a_room_that_cannot_be_joined_fails_the_job(service, tmp_path):
     assert result["usage"]["frames"] == 0
 
 
+async def test_a_whep_session_is_watched_from_the_same_process(service):
+    whep = job_input(room={"platform": "whep"})
+    job = asyncio.create_task(service.handle({"id": "1", "input": whep}))
+    worker = await service._open()
+    while worker.session("sess_1") is None:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    async with httpx.AsyncClient() as client:
+        page = await client.get(f"{worker.http_url}/watch/sess_1")
+        assert page.status_code == 200
+        assert (await client.get(f"{worker.http_url}/readyz")).json() == {"ready": True}
+    await worker.end("sess_1", "client_request")
+    assert (await job)["watch_url"] == f"{worker.http_url}/watch/sess_1"
+
+
 async def test_whep_needs_the_http_service(tmp_path):
     open_to_all = WorkerSettings(host="0.0.0.0", ws_port=0, max_sessions=1)
     service = JobService(open_to_all, FlapEngine, {})

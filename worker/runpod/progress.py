@@ -40,7 +40,7 @@ class Progress:
             if self._over:
                 return
             update = self._numbered(state, facts)
-            logger.info("job progress", seq=update["seq"], state=state)
+            logger.info("job progress", **update)
             try:
                 async with asyncio.timeout(SEND_TIMEOUT_S):
                     await self._post(update)
