@@ -136,13 +136,6 @@ async def test_the_mouth_moves_with_the_agents_voice():
     assert gaps[:idle].max() < 0.02, "closed while nothing is said"
     assert gaps[-1] < 0.02, "and after the last word"
     assert np.percentile(gaps[idle:], 90) > 0.04, "open in speech"
-    print(
-        "LIPS",
-        gaps[:idle].max(),
-        gaps[-1],
-        np.percentile(gaps[idle:], 90),
-        lip_sync(seen, heard, gaps, idle),
-    )
     assert lip_sync(seen, heard, gaps, idle) > 0.35
 
 
