@@ -98,6 +98,7 @@ class LiveKitRoom:
         self._people: dict[str, Person] = {}
         self._agent: str | None = None
         self._present = False
+        self._away = False
         self._lost: str | None = None
         self._connecting = False
         self._told = False
@@ -218,13 +219,17 @@ class LiveKitRoom:
         if self._leaving is not None:
             return
         if kind == "people":
-            self._compare_people()
+            # Joining anew empties the SDK's list for a moment.
+            if not self._away:
+                self._compare_people()
         elif kind == "reconnecting":
+            self._away = True
             log.warning("livekit_reconnecting")
             self._stop_watchdog()
             self._watchdog = asyncio.create_task(self._await_reconnect(), name="livekit watchdog")
         elif kind == "reconnected":
             log.info("livekit_reconnected", kind=detail)
+            self._away = False
             self._stop_watchdog()
             self._on_event("reconnected", detail)
         else:

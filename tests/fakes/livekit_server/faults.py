@@ -16,6 +16,9 @@ class Faults:
     """Answer every join with 401 and this text."""
     refuse_joins: bool = False
     """Answer every join with 503, as a server that is gone for a while."""
+    allow_resume: bool = False
+    """Keep a participant whose signalling connection broke, and let it come back as the same.
+    Takes the client some seconds, for aiortc cannot restart ICE."""
     join_delay_s: float = 0.0
     """Between the upgrade and the ``join`` message."""
     lose_trailers: bool = False

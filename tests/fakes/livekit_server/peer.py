@@ -71,8 +71,8 @@ class Peer:
 
     # Signalling
 
-    async def run(self) -> None:
-        """Join, then answer requests until the socket is gone."""
+    async def run(self) -> bool:
+        """Join, then answer requests until the socket is gone. True: the client said goodbye."""
         self.room.spawn(self._route_packets())
         join = rtc.JoinResponse(
             room=self.room.info,
@@ -92,12 +92,23 @@ class Peer:
         if self.auto_subscribe:
             for published in list(self.room.tracks.values()):
                 self.room.spawn(self.subscribe(published))
-        async for message in self._socket:
+        return await self._listen()
+
+    async def resume(self, socket: web.WebSocketResponse) -> bool:
+        """Go on with a new socket; the peer connections stay."""
+        self._socket = socket
+        await self.send(rtc.SignalResponse(reconnect=rtc.ReconnectResponse()))
+        return await self._listen()
+
+    async def _listen(self) -> bool:
+        socket = self._socket
+        async for message in socket:
             if message.type is WSMsgType.BINARY:
                 request = rtc.SignalRequest.FromString(message.data)
                 if request.WhichOneof("message") == "leave":
-                    break
+                    return True
                 await self._handle(request)
+        return self._closed
 
     async def send(self, response: rtc.SignalResponse) -> None:
         with contextlib.suppress(ConnectionError, RuntimeError):
@@ -247,7 +258,11 @@ class Peer:
         async with self._subscribing:
             if self._closed or published.sid in self._senders:
                 return
-            sender = self._subscriber.addTrack(self.room.relay.subscribe(published.track))
+            # A section of its own: in one that carried another track before, the client would
+            # not notice the new one.
+            sender = self._subscriber.addTransceiver(
+                self.room.relay.subscribe(published.track), direction="sendonly"
+            ).sender
             sender._stream_id = f"{published.owner.info.sid}|{published.sid}"
             sender._track_id = published.sid
             self._senders[published.sid] = sender

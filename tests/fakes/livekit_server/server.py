@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiohttp import web
 from livekit.protocol import models
@@ -30,6 +31,7 @@ class LiveKitServer:
         self.joins = 0
         """Joins that were let in, rejoins included."""
         self.resumes_refused = 0
+        self.resumes = 0
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -117,9 +119,7 @@ class LiveKitServer:
         if self.faults.refuse_joins:
             return web.Response(status=503, text="unavailable")
         if request.query.get("reconnect") == "1":
-            # The client joins anew then, which takes less time than restarting ICE.
-            self.resumes_refused += 1
-            return web.Response(status=404, text="no such participant")
+            return await self._resume(request)
         try:
             grants = self.grants(request)
         except tokens.BadToken as error:
@@ -132,11 +132,30 @@ class LiveKitServer:
         peer = Peer(room, socket, grants, request.query)
         await room.enter(peer)
         self.joins += 1
-        try:
-            await peer.run()
-        finally:
-            await room.leave(peer)
+        await self._attend(peer, peer.run())
         return socket
+
+    async def _resume(self, request: web.Request) -> web.StreamResponse:
+        sid = request.query.get("sid")
+        everybody = [peer for room in self.rooms.values() for peer in room.peers.values()]
+        peer = next((peer for peer in everybody if peer.info.sid == sid), None)
+        if peer is None or not self.faults.allow_resume:
+            # The client joins anew then, which takes less time than restarting ICE.
+            self.resumes_refused += 1
+            return web.Response(status=404, text="no such participant")
+        socket = web.WebSocketResponse(max_msg_size=0)
+        await socket.prepare(request)
+        self.resumes += 1
+        await self._attend(peer, peer.resume(socket))
+        return socket
+
+    async def _attend(self, peer: Peer, life: Coroutine[Any, Any, bool]) -> None:
+        said_goodbye = True
+        try:
+            said_goodbye = await life
+        finally:
+            if said_goodbye or not self.faults.allow_resume:
+                await peer.room.leave(peer)
 
 
 @asynccontextmanager

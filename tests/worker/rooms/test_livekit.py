@@ -1,0 +1,397 @@
+"""The LiveKit room: its own rules on a clock that stands still until told, and the real client
+library against a server in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+
+pytest.importorskip("livekit.rtc", reason="needs the package livekit")
+pytest.importorskip("aiohttp", reason="needs the package aiohttp")
+pytest.importorskip("jwt", reason="needs the package PyJWT")
+
+from models.engine import Canvas
+from tests.fakes.clock import FakeClock, settle
+from tests.fakes.livekit_link import MemoryLink
+from tests.fakes.livekit_server import LiveKitServer, running_livekit
+from tests.fakes.livekit_viewer import LiveKitViewer, planes
+from tests.worker.rooms.signals import BARS, SILENCE, colour_bars, flat, tone
+from worker.clock import NS_PER_MS, NS_PER_SECOND
+from worker.rooms.livekit import LiveKitRoom
+from worker.rooms.livekit_link import LiveKitLink
+from worker.rooms.port import SAMPLES_PER_FRAME, RoomError
+
+CANVAS = Canvas(320, 240)
+SMALL = Canvas(64, 64)
+
+
+class Notes:
+    """What a room tells its session."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str]] = []
+
+    def __call__(self, kind: str, reason: str) -> None:
+        self.events.append((kind, reason))
+
+    @property
+    def kinds(self) -> list[str]:
+        return [kind for kind, _ in self.events]
+
+
+async def until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+# On a fake clock, without the SDK
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def link() -> MemoryLink:
+    return MemoryLink()
+
+
+@pytest.fixture
+async def quiet_room(clock: FakeClock, link: MemoryLink) -> AsyncIterator[LiveKitRoom]:
+    room = LiveKitRoom("ws://unused", "token", SMALL, clock=clock, link=link)
+    yield room
+    await room.aclose()
+
+
+async def test_a_picture_goes_out_when_its_sound_begins(
+    quiet_room: LiveKitRoom, clock: FakeClock, link: MemoryLink
+) -> None:
+    await quiet_room.connect(Notes())
+    await quiet_room.publish(flat(SMALL, 50), SILENCE, True)
+    await settle()
+    assert link.shown == [50]
+    waiting = asyncio.create_task(quiet_room.publish(flat(SMALL, 60), SILENCE, True))
+    await clock.advance(39 * NS_PER_MS)
+    assert link.shown == [50]
+    await clock.advance(1 * NS_PER_MS)
+    assert link.shown == [50, 60]
+    await waiting
+
+
+async def test_the_newest_picture_wins_when_several_are_due(
+    quiet_room: LiveKitRoom, clock: FakeClock, link: MemoryLink
+) -> None:
+    await quiet_room.connect(Notes())
+    await quiet_room.publish(flat(SMALL, 50), SILENCE, True)
+    waiting = asyncio.create_task(quiet_room.publish(flat(SMALL, 60), SILENCE, True))
+    await settle()
+    await clock.suspend(500 * NS_PER_MS)
+    await clock.advance(0)
+    await waiting
+    assert link.shown[-1] == 60
+    assert quiet_room.played == 2 * SAMPLES_PER_FRAME
+
+
+async def test_clear_takes_back_all_but_the_ten_milliseconds_under_way(
+    quiet_room: LiveKitRoom, clock: FakeClock, link: MemoryLink
+) -> None:
+    await quiet_room.connect(Notes())
+    await quiet_room.publish(flat(SMALL, 50), tone(0), True)
+    await clock.advance(15 * NS_PER_MS)
+    assert quiet_room.clear() == 2 * 480
+    assert link.clears == 1
+    await clock.advance(NS_PER_SECOND)
+    assert quiet_room.played == 2 * 480
+
+
+async def test_who_comes_and_goes(quiet_room: LiveKitRoom, link: MemoryLink) -> None:
+    notes = Notes()
+    link.present = {}
+    await quiet_room.connect(notes)
+    link.come("recorder", recorder=True)
+    assert (notes.kinds, quiet_room.viewers) == ([], 0)
+    link.come("ada")
+    link.come("helper", agent=True)
+    assert quiet_room.viewers == 2
+    link.go("ada")
+    assert notes.kinds == ["participant_joined", "participant_joined", "agent_joined"]
+    link.go("helper")
+    assert notes.kinds[3:] == ["participant_left", "agent_left"]
+
+
+async def test_the_agent_is_the_one_the_token_names(clock: FakeClock) -> None:
+    link, notes = MemoryLink(speaks_for="mine"), Notes()
+    room = LiveKitRoom("ws://unused", "token", SMALL, clock=clock, link=link)
+    link.come("other", agent=True)
+    await room.connect(notes)
+    assert "agent_joined" not in notes.kinds
+    link.come("mine", agent=True)
+    assert notes.kinds[-1] == "agent_joined"
+    link.go("other")
+    assert "agent_left" not in notes.kinds
+    link.go("mine")
+    assert notes.kinds[-1] == "agent_left"
+    await room.aclose()
+
+
+async def test_a_connection_that_stays_away_is_lost_after_twenty_seconds(
+    quiet_room: LiveKitRoom, clock: FakeClock, link: MemoryLink
+) -> None:
+    notes = Notes()
+    await quiet_room.connect(notes)
+    link.on_event("reconnecting", "")
+    await clock.advance(19 * NS_PER_SECOND)
+    link.on_event("reconnected", "resume")
+    await clock.advance(30 * NS_PER_SECOND)
+    assert notes.events == [("reconnected", "resume")]
+    link.on_event("reconnecting", "")
+    await clock.advance(19 * NS_PER_SECOND)
+    assert notes.kinds == ["reconnected"]
+    await clock.advance(1 * NS_PER_SECOND)
+    assert notes.events[-1] == ("closed", "connection_lost")
+    with pytest.raises(RoomError, match="lost"):
+        await quiet_room.publish(None, SILENCE, False)
+    await quiet_room.aclose("connection_lost")
+    assert link.told == [{"state": "connected"}]  # nobody is left to be told more
+    assert link.closed
+
+
+def test_sizes_that_native_code_cannot_take_are_refused_before() -> None:
+    async def refuse() -> None:
+        good = LiveKitLink("ws://unused", "token", SMALL, 1_000_000)
+        with pytest.raises(ValueError, match="size"):
+            good.show(np.zeros((63, 64), np.uint8))
+        with pytest.raises(ValueError, match="size"):
+            await good.hear(np.zeros(100, np.int16))
+
+    asyncio.run(refuse())
+
+
+# The real client library
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[LiveKitServer]:
+    async with running_livekit() as server:
+        yield server
+
+
+@asynccontextmanager
+async def shown(
+    server: LiveKitServer,
+    notes: Notes,
+    pictures: Callable[[int], np.ndarray | None],
+    sounds: Callable[[int], np.ndarray] = lambda n: SILENCE,
+    **options: float,
+) -> AsyncIterator[LiveKitRoom]:
+    """A joined room that somebody publishes to all the time."""
+    token = server.token("avatar", "r", kind="agent")
+    room = LiveKitRoom(server.url, token, CANVAS, **options)
+
+    async def play() -> None:
+        n = 0
+        while True:
+            await room.publish(pictures(n), sounds(n), True)
+            n += 1
+
+    playing: asyncio.Task[None] | None = None
+    try:
+        await room.connect(notes)
+        playing = asyncio.create_task(play())
+        yield room
+    finally:
+        if playing is not None:
+            playing.cancel()
+            await asyncio.gather(playing, return_exceptions=True)
+        await room.aclose("client_request")
+
+
+def watcher(server: LiveKitServer) -> LiveKitViewer:
+    return LiveKitViewer(server.url, server.token("ada", "r"))
+
+
+async def test_a_viewer_sees_and_hears_what_was_published(server: LiveKitServer) -> None:
+    notes, bars = Notes(), colour_bars(CANVAS)
+    async with watcher(server) as ada:
+        async with shown(server, notes, lambda n: bars, tone) as room:
+            await until(lambda: ada.pictures and len(ada.sounds) > 20)
+            await asyncio.sleep(0.5)
+            ada.forget()
+            begun = room.played
+            await asyncio.sleep(2.0)
+            pictures, pcm = list(ada.pictures), ada.pcm
+            heard_s = (room.played - begun) / 48_000
+            # Against the room's own clock: a slow machine slows both.
+            assert len(pictures) / heard_s == pytest.approx(25, abs=3)
+            assert len(pcm) / 48_000 == pytest.approx(heard_s, abs=0.3)
+            assert ada.states == [{"state": "connected"}]
+            names = {name: one.source for name, one in ada.tracks.items()}
+            participant = ada.room.remote_participants["avatar"]
+            assert len(participant.track_publications) == 2
+            assert [notes.kinds, room.viewers] == [["participant_joined"], 1]
+        await until(lambda: len(ada.states) == 2 and not ada.room.remote_participants)
+        assert ada.states[-1] == {"state": "disconnected", "reason": "client_request"}
+    assert names == {"avatar_video": 1, "avatar_audio": 2}  # camera and microphone
+    frame = pictures[-1][1]
+    assert (frame.width, frame.height) == (CANVAS.width, CANVAS.height)
+    luma, cb, cr = planes(frame)
+    for n, colour in enumerate(BARS.values()):
+        x = n * 40 + 20
+        seen = (luma[120, x], cb[60, x // 2], cr[60, x // 2])
+        assert np.abs(np.subtract(seen, colour, dtype=int)).max() < 12
+    spectrum = np.abs(np.fft.rfft(pcm.astype(float) * np.hanning(len(pcm))))
+    assert np.argmax(spectrum) * 48_000 / len(pcm) == pytest.approx(440, abs=3)
+
+
+async def test_idle_pictures_come_before_any_sound_and_to_whoever_joins_late(
+    server: LiveKitServer,
+) -> None:
+    async with shown(server, Notes(), lambda n: flat(CANVAS, 120)):
+        await until(lambda: server.peer("r", "avatar") and len(server.room("r").tracks) == 2)
+        async with watcher(server) as ada:
+            await until(lambda: len(ada.pictures) > 5 and len(ada.sounds) > 20)
+            luma, _, _ = planes(ada.pictures[-1][1])
+            assert luma.mean() == pytest.approx(120, abs=4)
+            assert np.abs(ada.pcm).max() <= 2  # Opus is not exact
+
+
+async def test_clear_silences_the_room_and_counts_exactly(server: LiveKitServer) -> None:
+    async with watcher(server) as ada:
+        room = LiveKitRoom(server.url, server.token("avatar", "r"), CANVAS)
+        await room.connect(Notes())
+        for n in range(35):
+            await room.publish(None, tone(n), True)
+        waiting = asyncio.create_task(room.publish(None, tone(35), True))
+        await asyncio.sleep(0.005)
+        assert np.abs(ada.pcm).max() > 6_000
+        cleared = room.clear()
+        assert cleared > SAMPLES_PER_FRAME
+        await asyncio.wait_for(waiting, 2)
+        assert room.clear() == 0
+        for _ in range(25):
+            await room.publish(None, SILENCE, False)
+        await until(lambda: room.played == (36 + 25) * SAMPLES_PER_FRAME - cleared)
+        ada.forget()
+        for _ in range(25):
+            await room.publish(None, SILENCE, False)
+        await until(lambda: len(ada.sounds) > 20)
+        assert np.abs(ada.pcm).max() < 100
+        await room.aclose()
+
+
+async def test_a_lost_connection_comes_back_by_joining_anew(server: LiveKitServer) -> None:
+    notes = Notes()
+    async with watcher(server) as ada, shown(server, notes, lambda n: flat(CANVAS, 99)) as room:
+        await until(lambda: len(ada.pictures) > 5)
+        server.kill_socket("r", "avatar")
+        await until(lambda: ("reconnected", "full") in notes.events)
+        ada.forget()
+        begun = room.played
+        await until(lambda: len(ada.pictures) > 10 and len(ada.sounds) > 20)
+        assert room.played > begun
+        assert "closed" not in notes.kinds
+        # Who was there all the time has neither come nor gone.
+        assert (notes.kinds.count("participant_left"), room.viewers) == (0, 1)
+        assert server.resumes_refused >= 1
+
+
+async def test_a_lost_connection_comes_back_as_the_same_participant(
+    server: LiveKitServer,
+) -> None:
+    server.faults.allow_resume = True
+    notes = Notes()
+    async with watcher(server) as ada, shown(server, notes, lambda n: flat(CANVAS, 99)):
+        await until(lambda: len(ada.pictures) > 5)
+        server.kill_socket("r", "avatar")
+        await until(lambda: ("reconnected", "resume") in notes.events, 15)
+        ada.forget()
+        await until(lambda: len(ada.pictures) > 10)
+        assert server.resumes == 1
+
+
+async def test_a_server_that_stays_away_ends_it(server: LiveKitServer) -> None:
+    notes = Notes()
+    async with shown(server, notes, lambda n: None, reconnect_limit_s=0.3) as room:
+        server.faults.refuse_joins = True
+        server.kill_socket("r", "avatar")
+        await until(lambda: ("closed", "connection_lost") in notes.events)
+        with pytest.raises(RoomError, match="lost"):
+            await room.publish(None, SILENCE, False)
+
+
+@pytest.mark.parametrize("reason", ["removed", "deleted", "replaced"])
+async def test_being_thrown_out(server: LiveKitServer, reason: str) -> None:
+    notes = Notes()
+    async with shown(server, notes, lambda n: None) as room:
+        if reason == "removed":
+            await server.remove("r", "avatar")
+        elif reason == "deleted":
+            await server.delete_room("r")
+        else:
+            twin = LiveKitViewer(server.url, server.token("avatar", "r"))
+            async with twin:
+                await until(lambda: "closed" in notes.kinds)
+        await until(lambda: "closed" in notes.kinds)
+        told = "deleted" if reason == "deleted" else "removed"
+        assert notes.events[-1] == ("closed", told)
+        with pytest.raises(RoomError, match=told):
+            await room.publish(None, SILENCE, False)
+
+
+@pytest.mark.parametrize("fault", ["port", "token", "url", "expired"])
+async def test_why_it_cannot_join(server: LiveKitServer, fault: str) -> None:
+    url, token = server.url, server.token("avatar", "r")
+    if fault == "port":
+        url = "ws://127.0.0.1:9"
+    elif fault == "url":
+        url = "ws://["
+    elif fault == "token":
+        server.faults.refuse_token = "this room is not for you"
+    else:
+        token = server.token("avatar", "r", lifetime_s=-60)
+    room = LiveKitRoom(url, token, CANVAS)
+    with pytest.raises(RoomError, match="cannot join the LiveKit room") as failure:
+        await room.connect(Notes())
+    assert token not in str(failure.value)
+    if fault == "token":
+        assert "not for you" in str(failure.value)
+    await room.aclose()
+
+
+async def test_a_join_given_up_halfway_leaves_nobody_in_the_room(server: LiveKitServer) -> None:
+    server.faults.join_delay_s = 0.5
+    room = LiveKitRoom(server.url, server.token("avatar", "r"), CANVAS)
+    joining = asyncio.create_task(room.connect(Notes()))
+    await asyncio.sleep(0.3)
+    joining.cancel()
+    await asyncio.gather(joining, return_exceptions=True)
+    await room.aclose("join_failed")
+    await until(lambda: server.joins == 0 or not server.room("r").peers)
+
+
+async def test_rooms_leave_nothing_behind(server: LiveKitServer) -> None:
+    async def once() -> None:
+        async with shown(server, Notes(), lambda n: None):
+            await asyncio.sleep(0.1)
+
+    await once()
+    await until(lambda: not server.room("r").peers)
+    tasks = {task for task in asyncio.all_tasks() if "avatar" in task.get_name()}
+    threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        await once()
+    await until(lambda: not server.room("r").peers)
+    gc.collect()
+    ours = [task for task in asyncio.all_tasks() if task.get_name().startswith("livekit")]
+    assert (ours, tasks) == ([], set())
+    assert threading.active_count() <= threads
+    await until(lambda: len(os.listdir("/proc/self/fd")) <= files + 4)
