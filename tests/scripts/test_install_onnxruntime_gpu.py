@@ -54,19 +54,14 @@ def pip(python: str, *arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "pip", "--python", python, *arguments], check=True)
 
 
-def test_insightface_ends_up_beside_the_gpu_build(python, capfd):
+def test_a_shadowed_gpu_build_is_told_and_put_right_beside_insightface(python, capfd):
+    pip(python, "install", "onnxruntime-gpu", "insightface")
+    pip(python, "install", "--force-reinstall", "--no-deps", "onnxruntime")
+    assert script.main(["--python", python, "--verify"]) == 1
+    assert "is the CPU build (CPUExecutionProvider)" in capfd.readouterr().err
     assert script.main(["--python", python, "--insightface"]) == 0
     assert "onnxruntime-gpu in place: CUDAExecutionProvider" in capfd.readouterr().out
     subprocess.run([python, "-c", "import insightface"], check=True)
-
-
-def test_a_shadowed_gpu_build_is_told_and_put_right(python, capfd):
-    pip(python, "install", "onnxruntime-gpu")
-    pip(python, "install", "insightface")
-    assert script.main(["--python", python, "--verify"]) == 1
-    assert "is the CPU build (CPUExecutionProvider)" in capfd.readouterr().err
-    assert script.main(["--python", python]) == 0
-    assert script.main(["--python", python, "--verify"]) == 0
     left = list(Path(python).parents[1].rglob("only_cpu.py"))
     assert not left, "files of the CPU build are left"
 
