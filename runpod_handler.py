@@ -10,6 +10,7 @@ on this machine, without RunPod::
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -31,6 +32,11 @@ def main(load_engine: Callable[[], Engine] | None = None) -> int:
         return 2
     configure_logging(settings.log)
     service = JobService(settings, load_engine or engine_loader(settings), os.environ)
+
+    # As process 1 of a container it would not even hear SIGTERM while it warms up; once
+    # it takes jobs, the SDK's handler and ours are there instead.
+    if "RUNPOD_WEBHOOK_GET_JOB" in os.environ:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
 
     # At its own default, DEBUG, the SDK writes a test job with its token into the log. Its modules
     # read the environment when they are imported.

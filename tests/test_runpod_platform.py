@@ -352,6 +352,14 @@ async def test_a_worker_without_an_engine_reports_itself_and_takes_no_job(tmp_pa
         assert rig.platform.jobs["job-1"].status == "IN_QUEUE"
 
 
+async def test_a_worker_can_be_stopped_while_it_warms_up(tmp_path):
+    async with worker_on_platform(tmp_path, "--slow") as rig:
+        await rig.until(lambda: "loading" in rig.log.read_text(), "the engine")
+        rig.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(PATIENCE_S):
+            assert await rig.process.wait() == 0
+
+
 async def test_an_idle_worker_leaves_at_once_and_kept_its_secrets(rig):
     await rig.until(lambda: rig.platform.polls.get("job-take-batch"), "an open poll")
     rig.process.send_signal(signal.SIGTERM)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import numpy as np
 
@@ -25,6 +26,14 @@ def engine_without_weights() -> Engine:
     raise FileNotFoundError("weights are missing")
 
 
+def engine_that_takes_long() -> Engine:
+    print("loading", flush=True)
+    time.sleep(60)
+    return Engine()
+
+
+ENGINES = {"--without-weights": engine_without_weights, "--slow": engine_that_takes_long}
+
 if __name__ == "__main__":
-    without = "--without-weights" in sys.argv
-    sys.exit(runpod_handler.main(engine_without_weights if without else Engine))
+    asked = [ENGINES[name] for name in sys.argv if name in ENGINES]
+    sys.exit(runpod_handler.main(asked[0] if asked else Engine))
