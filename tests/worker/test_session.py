@@ -278,3 +278,89 @@ async def test_a_hundred_sessions_leave_nothing_behind(engine, renders):
     assert threading.active_count() == threads
     assert len(os.listdir("/proc/self/fd")) == files
     assert len(gc.get_objects()) < objects + 2000
+
+
+# A room that people meet in
+
+
+def in_shared_room(engine, renders, events, **seconds):
+    room = MemoryRoom(live=True, shared=True)
+    one = session(engine, renders, room, events, lifecycle=LifecycleSettings(**seconds))
+    one.start()
+    return one, room
+
+
+async def test_a_shared_room_that_empties_ends_the_session_in_spite_of_a_socket(engine, renders):
+    events = []
+    one, room = in_shared_room(engine, renders, events, empty_room_grace_s=0.02)
+    await until(lambda: one.ready)
+    one.attach()
+    room.on_event("participant_left", "")
+    await asyncio.wait_for(one.closed.wait(), 5)
+    assert events[-1].reason == room.closed_for == "room_empty"
+
+
+async def test_somebody_who_comes_back_in_time_keeps_the_session(engine, renders):
+    events = []
+    one, room = in_shared_room(engine, renders, events, empty_room_grace_s=0.05, agent_left_s=0.05)
+    await until(lambda: one.ready)
+    for kind in ("participant_left", "agent_left", "participant_joined", "agent_joined"):
+        room.on_event(kind, "")
+    await asyncio.sleep(0.2)
+    assert one.end_reason is None
+    await one.end("client_request")
+
+
+async def test_a_room_of_its_own_outlives_its_viewers_while_a_socket_is_there(engine, renders):
+    events, room = [], MemoryRoom(live=True)
+    grace = LifecycleSettings(empty_room_grace_s=0.02)
+    one = session(engine, renders, room, events, lifecycle=grace)
+    one.start()
+    await until(lambda: one.ready)
+    one.attach()
+    room.on_event("participant_left", "")
+    await asyncio.sleep(0.1)
+    assert one.end_reason is None
+    await one.end("client_request")
+
+
+@pytest.mark.parametrize("socket", [False, True])
+async def test_the_agent_left_and_nobody_else_speaks(engine, renders, socket):
+    events = []
+    one, room = in_shared_room(engine, renders, events, agent_left_s=0.02)
+    room.viewers = 1
+    await until(lambda: one.ready)
+    if socket:
+        one.attach()
+    room.on_event("agent_left", "")
+    if socket:
+        await asyncio.sleep(0.1)
+        assert one.end_reason is None
+        await one.end("client_request")
+    else:
+        await asyncio.wait_for(one.closed.wait(), 5)
+        assert events[-1].reason == "agent_left"
+
+
+async def test_nobody_ever_joined_a_shared_room(engine, renders):
+    events = []
+    one, _ = in_shared_room(engine, renders, events, never_joined_s=0.05)
+    await asyncio.wait_for(one.closed.wait(), 5)
+    assert events[-1].reason == "never_joined"
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ("removed", "removed_from_room"),
+        ("deleted", "room_closed"),
+        ("connection_lost", "connection_lost"),
+    ],
+)
+async def test_out_of_the_room_for_good(engine, renders, told, reason):
+    events = []
+    one, room = in_shared_room(engine, renders, events)
+    await until(lambda: one.ready)
+    room.on_event("closed", told)
+    await asyncio.wait_for(one.closed.wait(), 5)
+    assert events[-1].reason == reason
