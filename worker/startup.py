@@ -8,6 +8,7 @@ The process is replaced, not wrapped: signals reach the worker itself.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,4 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # Process 1 of a container ignores signals it has no handler for: without this one, a container
+    # stopped while it checks would have to be killed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())
