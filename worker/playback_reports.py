@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import deque
 
 import structlog
@@ -26,6 +27,9 @@ ROUND_TRIP_S = 1.0
 ANSWER_S = 2.0
 """A call that was acknowledged has arrived: without an answer it is not made again."""
 
+ABSENT_S = 5.0
+"""How long after the report was made an agent may be away: either side may just be joining anew."""
+
 CALL_S = 4.0
 """Our own limit for one call: the SDK's does not hold when the other side vanishes."""
 
@@ -45,7 +49,7 @@ class PlaybackReports:
     def __init__(self, room: rtc.Room, metrics: Metrics) -> None:
         self._room = room
         self._metrics = metrics
-        self._queue: deque[Report] = deque()
+        self._queue: deque[tuple[float, Report]] = deque()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -54,7 +58,7 @@ class PlaybackReports:
 
     def send(self, report: Report) -> None:
         """Have the participant told that sent the stream."""
-        self._queue.append(report)
+        self._queue.append((time.monotonic(), report))
         self._idle.clear()
         self._wake.set()
 
@@ -77,7 +81,7 @@ class PlaybackReports:
                 self._idle.set()
                 self._wake.clear()
                 await self._wake.wait()
-            report = self._queue.popleft()
+            made_at, report = self._queue.popleft()
             if isinstance(report, PlaybackStarted):
                 # Nobody waits for its answer: a report of the end must not queue behind it.
                 task = asyncio.create_task(self._tell_started(report))
@@ -85,7 +89,13 @@ class PlaybackReports:
                 task.add_done_callback(self._started.discard)
                 await asyncio.sleep(0)
             else:
+                await self._await_presence(report.sender, made_at + ABSENT_S)
                 await self._tell_finished(report)
+
+    async def _await_presence(self, identity: str, until: float) -> None:
+        # Looked up time and again: the SDK has no event for its list of participants.
+        while identity not in self._room.remote_participants and time.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
     async def _tell_started(self, report: PlaybackStarted) -> None:
         error = await self._call(report.sender, RPC_PLAYBACK_STARTED, "")

@@ -1,6 +1,7 @@
 """The output of real ``livekit-agents``, through a LiveKit room, into a real session."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -246,6 +247,59 @@ async def test_an_agent_that_leaves_closes_its_speech_and_may_come_again():
         again = await at.enter()
         await again.say(0.3)
         await until(lambda: again.finished != [])
+
+
+async def test_a_connection_lost_in_mid_speech_costs_no_report():
+    async with scene() as at:
+        agent = await at.enter()
+        await agent.say(1.2)
+        await until(lambda: agent.started == 1)
+        at.server.kill_socket("r1", AVATAR)
+        await until(lambda: agent.finished != [])
+        assert agent.finished == [(pytest.approx(1.2, abs=0.05), False)]
+        await agent.say(0.3)
+        await until(lambda: len(agent.finished) == 2)
+
+
+async def test_a_report_that_got_lost_is_made_again():
+    lost = []
+
+    def drop(packet) -> bool:
+        method = packet.stream_header.attributes.get("lk.rpc_request_method")
+        if method == "lk.playback_finished" and not lost:
+            lost.append(method)
+            return True
+        return False
+
+    async with scene() as at:
+        at.server.faults.drop_packet = drop
+        agent = await at.enter()
+        await agent.say(0.3)
+        await until(lambda: agent.finished != [])
+        assert lost
+        await asyncio.sleep(0.3)
+        assert agent.finished == [(pytest.approx(0.3, abs=0.05), False)]
+
+
+async def test_a_hundred_random_interrupts_each_segment_reported_once():
+    chance = random.Random(1)
+    async with scene() as at:
+        agent = await at.enter()
+        said = 0
+        for _ in range(100):
+            await agent.say(chance.choice([0.04, 0.1, 0.3]))
+            said += 1
+            if chance.random() < 0.3:
+                await agent.say(0.06)
+                said += 1
+            await asyncio.sleep(chance.random() * 0.1)
+            agent.output.clear_buffer()
+            if chance.random() < 0.3:
+                await agent.clear()
+        await until(lambda: len(agent.finished) == said)
+        await asyncio.sleep(0.2)
+        assert len(agent.finished) == said
+        assert all(0 <= position <= 0.31 for position, _ in agent.finished)
 
 
 async def test_the_last_reports_get_out_before_leaving():
