@@ -159,12 +159,14 @@ async def worker_on_platform(folder: Path, *arguments: str, **settings: str):
                 env=environ,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
             )
         try:
             yield rig
         finally:
             if rig.process.returncode is None:
-                rig.process.kill()
+                # The SDK's heartbeat is a process of its own.
+                os.killpg(rig.process.pid, signal.SIGKILL)
             await rig.process.wait()
 
 
