@@ -102,7 +102,7 @@ async def join(server: LiveKitServer, identity: str, kind: str, **attributes: st
 
 
 @asynccontextmanager
-async def scene(on_behalf_of: str | None = AGENT) -> AsyncIterator[Scene]:
+async def scene(on_behalf_of: str | None = AGENT, backlog_s: float = 300.0) -> AsyncIterator[Scene]:
     engine = FlapEngine()
     renders = RenderThread(engine, time.monotonic_ns)
     renders.start()
@@ -116,6 +116,7 @@ async def scene(on_behalf_of: str | None = AGENT) -> AsyncIterator[Scene]:
         renders=renders,
         clock=clock,
         metrics=Metrics(),
+        backlog_s=backlog_s,
     )
     attributes = {} if on_behalf_of is None else {"lk.publish_on_behalf": on_behalf_of}
     async with running_livekit() as server:
@@ -249,6 +250,14 @@ async def test_an_agent_that_leaves_closes_its_speech_and_may_come_again():
         await until(lambda: again.finished != [])
 
 
+async def test_speech_that_the_session_has_no_space_for_waits():
+    async with scene(backlog_s=0.4) as at:
+        agent = await at.enter()
+        await agent.say(1.5)
+        await until(lambda: agent.finished != [])
+        assert agent.finished == [(pytest.approx(1.5, abs=0.05), False)]
+
+
 async def test_a_connection_lost_in_mid_speech_costs_no_report():
     async with scene() as at:
         agent = await at.enter()
@@ -325,3 +334,16 @@ async def test_nothing_outlives_it():
             await agent.clear()
         names = {task.get_name() for task in asyncio.all_tasks() - before}
         assert not any("stream" in name or "report" in name for name in names)
+
+
+async def test_an_avatar_thrown_out_of_its_room_lets_go_at_once():
+    async with scene() as at:
+        agent = await at.enter()
+        await agent.say(5.0)
+        await until(lambda: agent.started == 1)
+        await at.server.remove("r1", AVATAR)
+        await asyncio.sleep(0.2)
+        begun = time.monotonic()
+        await at.session.end("removed_from_room")
+        await at.stream.aclose()
+        assert time.monotonic() - begun < 1.0
