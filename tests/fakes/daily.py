@@ -99,7 +99,6 @@ class _CustomAudioSource:
         self._queue: deque[tuple[int, bytes, Callable[[int], None]]] = deque()
         self._ends_ns = 0
         self._pump: asyncio.Task[None] | None = None
-        self._loop = asyncio.get_running_loop()
         self._sdk.audio_sources.append(self)
 
     def write_frames(self, frames: bytes, completion: Callable[[int], None] | None = None) -> int:
@@ -122,6 +121,7 @@ class _CustomAudioSource:
         held = sum(len(piece) // width for _, piece, _ in self._queue)
         self._sdk.most_in_flight = max(self._sdk.most_in_flight, held)
         if self._pump is None or self._pump.done():
+            self._loop = asyncio.get_running_loop()
             self._pump = asyncio.create_task(self._play())
         return samples
 
@@ -134,8 +134,12 @@ class _CustomAudioSource:
             self._queue.popleft()
             self._sdk._call_back(completion, len(frames) // 2 // self.channels)
 
+    def __del__(self) -> None:
+        if getattr(self, "_queue", None):
+            self._sdk.violations.append("an audio source went while it played: deadlock or abort")
+
     def _freeze(self) -> None:
-        if self._pump is not None:
+        if self._pump is not None and not self._pump.done():
             self._loop.call_soon_threadsafe(self._pump.cancel)
 
 
@@ -162,6 +166,7 @@ class _CallClient:
         self.token: str | None = None
         self.settings: dict[str, Any] = {}
         self._pending_join: Callable[..., None] | None = None
+        self._join_over = threading.Event()
         self._sdk.clients.append(self)
 
     def release(self) -> None:
@@ -172,6 +177,9 @@ class _CallClient:
             self._sdk.violations.append("released without leaving")
         for source in self._sdk.audio_sources:
             source._freeze()
+        if self._pending_join is not None:
+            # The real one comes back when the join has given up, up to 20 s later.
+            self._join_over.wait(60)
 
     def set_user_name(self, user_name: str) -> None:
         self._check()
@@ -316,6 +324,7 @@ class FakeDaily:
         """Let a join that was held back succeed or fail, also after its client's release."""
         client = self.clients[-1]
         completion, client._pending_join = client._pending_join, None
+        client._join_over.set()
         if error is not None:
             client._event("on_error", error)
             client._state = "left"

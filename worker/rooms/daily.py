@@ -76,7 +76,6 @@ class DailyRoom:
         self._publishing = asyncio.Lock()
         self._call: DailyCall | None = None
         self._connected = False
-        self._due: Frame | None = None
         self._end: str | None = None
         self._leaving: asyncio.Task[None] | None = None
 
@@ -125,7 +124,7 @@ class DailyRoom:
         async with self._publishing:
             # Before, too: a publish that was cancelled while it waited has left its sound inside.
             await call.space()
-            await call.push_audio(frame.audio.tobytes(), lambda: self._begin(frame))
+            await call.push_audio(frame.audio.tobytes(), lambda: self._show(frame))
 
     def clear(self) -> int:
         """See ``worker.rooms.port.Room.clear``. The up to 40 ms that Daily has stay with it."""
@@ -156,7 +155,6 @@ class DailyRoom:
     async def _leave(self, reason: str) -> None:
         if self._end is None:
             self._end = "the room is closed; nothing can be published to it any more"
-        self._due = None
         if self._call is not None:
             await self._call.close()
             log.info("daily_left", session_id=self.session_id, reason=reason)
@@ -168,16 +166,9 @@ class DailyRoom:
             raise RoomError("the room is not connected; call connect() first")
         return self._call
 
-    def _begin(self, frame: Frame) -> None:
-        """The frame's sound begins to be heard: show its picture. When the loop was held up and
-        several begin at once, only the newest is."""
-        if self._due is None:
-            asyncio.get_running_loop().call_soon(self._show)
-        self._due = frame
-
-    def _show(self) -> None:
-        frame, self._due = self._due, None
-        if frame is not None and self._call is not None and self._end is None:
+    def _show(self, frame: Frame) -> None:
+        """The frame's sound begins to be heard, and its picture with it."""
+        if self._call is not None and self._end is None:
             self._call.push_video(frame.picture.tobytes())
 
     def _note(self, event: CallEvent) -> None:

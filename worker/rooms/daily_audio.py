@@ -8,6 +8,8 @@ interruption can still throw it away.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +29,31 @@ STALLED_S = 5.0
 """Without a sign of progress for this long (and at most twice as long) the sound is dead."""
 
 
+class _Sources:
+    """One SDK's audio sources, kept until the process ends."""
+
+    def __init__(self) -> None:
+        self.all: list[Any] = []
+        self.idle: list[Any] = []
+
+
+_sources: weakref.WeakKeyDictionary[Any, _Sources] = weakref.WeakKeyDictionary()
+
+
+def borrow_source(sdk: Any) -> Any:
+    """A ``CustomAudioSource``, 48 kHz mono, that plays for nobody else."""
+    sources = _sources.setdefault(sdk, _Sources())
+    if not sources.idle:
+        sources.all.append(sdk.CustomAudioSource(MEDIA_RATE, 1))
+        return sources.all[-1]
+    return sources.idle.pop()
+
+
+def return_source(sdk: Any, source: Any) -> None:
+    """Give back a borrowed source that has nothing left to play."""
+    _sources[sdk].idle.append(source)
+
+
 @dataclass(frozen=True)
 class _Piece:
     pcm: bytes
@@ -43,11 +70,20 @@ class _Piece:
 
 class AudioFeed:
     """Feeds one ``CustomAudioSource``. Belongs to the event loop it was made on; only the SDK's
-    completions come from another thread."""
+    completions come from another thread.
 
-    def __init__(self, source: Any, clock: Clock) -> None:
+    Args:
+        source: a borrowed one: whoever lends it keeps it alive.
+        clock: for the watch over the SDK's progress.
+        on_idle: called once, after ``close``, when the source has nothing left to play.
+    """
+
+    def __init__(
+        self, source: Any, clock: Clock, on_idle: Callable[[], None] = lambda: None
+    ) -> None:
         self._source = source
         self._clock = clock
+        self._on_idle: Callable[[], None] | None = on_idle
         self._loop = asyncio.get_running_loop()
         self._queued: deque[_Piece] = deque()
         self._in_flight: deque[_Piece] = deque()
@@ -109,6 +145,7 @@ class AudioFeed:
         if self._end is None:
             self._end = why
         self.clear()
+        self._rest()
 
     def _check_open(self) -> None:
         if self._end is not None:
@@ -118,27 +155,35 @@ class AudioFeed:
         while self._queued and self.in_flight + self._queued[0].samples <= IN_FLIGHT:
             piece = self._queued.popleft()
             self._in_flight.append(piece)
+            self._source.write_frames(piece.pcm, completion=self._completed)
             if len(self._in_flight) == 1:
                 piece.begin()
-            self._source.write_frames(piece.pcm, completion=self._completed)
 
     def _completed(self, _frames: int) -> None:
         """On Daily's thread."""
-        # The call may outlive the loop; what comes then concerns nobody.
-        if not self._loop.is_closed():
-            try:
-                self._loop.call_soon_threadsafe(self._note_left)
-            except RuntimeError:
-                return
+        # The source may outlive the loop; what comes then concerns nobody.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._note_left)
 
     def _note_left(self) -> None:
-        if self._end is not None or not self._in_flight:
+        if not self._in_flight:
             return
-        self._played += self._in_flight.popleft().samples
-        if self._in_flight:
-            self._in_flight[0].begin()
+        piece = self._in_flight.popleft()
+        if self._end is not None:
+            self._rest()
+            return
+        self._played += piece.samples
+        follower = self._in_flight[0] if self._in_flight else None
+        # Sound first: it cannot wait for what ``begin`` does.
         self._feed()
         self._notify()
+        if follower is not None:
+            follower.begin()
+
+    def _rest(self) -> None:
+        if not self._in_flight and self._on_idle is not None:
+            on_idle, self._on_idle = self._on_idle, None
+            on_idle()
 
     def _notify(self) -> None:
         for waiter in self._changed:

@@ -18,7 +18,7 @@ import structlog
 
 from models.engine import Canvas
 from worker.clock import NS_PER_SECOND, Clock
-from worker.rooms.daily_audio import AudioFeed
+from worker.rooms.daily_audio import AudioFeed, borrow_source, return_source
 from worker.rooms.daily_events import (
     AppMessage,
     CallEvent,
@@ -34,13 +34,18 @@ from worker.rooms.daily_sdk import (
     publishing_settings,
     split_url,
 )
-from worker.rooms.port import MEDIA_RATE, SAMPLES_PER_FRAME, RoomError
+from worker.rooms.port import SAMPLES_PER_FRAME, RoomError
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
 RELEASE_TIMEOUT_S = 10.0
+"""How long leaving waits for the SDK to let a client go."""
+
+PENDING_RELEASE_S = 0.1
+"""The same after a join that was given up: the SDK goes on trying, for up to 20 s, and the client
+goes after that, with nobody waiting."""
 
 
 class DailyCall:
@@ -72,12 +77,14 @@ class DailyCall:
         self._leave_timeout_s = leave_timeout_s
         self._token = ""
         self._client: Any = None
+        self._audio: Any = None
         self._video: Any = None
         self._video_track: Any = None
         self._audio_track: Any = None
         self._feed: AudioFeed | None = None
         self._inputs: asyncio.Future[None] | None = None
         self._others: set[str] = set()
+        self._pending = False
         self._joined = False
         self._closing: asyncio.Task[None] | None = None
         self._complaint = ""
@@ -191,63 +198,76 @@ class DailyCall:
 
     async def _join(self, url: str, user_name: str) -> None:
         sdk, canvas = self._sdk, self._canvas
-        audio = sdk.CustomAudioSource(MEDIA_RATE, 1)
+        # Native objects live in attributes alone, never in a frame that an exception might keep.
+        self._audio = borrow_source(sdk)
+        self._feed = AudioFeed(self._audio, self._clock, self._return_source)
         self._video = sdk.CustomVideoSource(canvas.width, canvas.height, "I420")
-        self._audio_track = sdk.CustomAudioTrack(audio)
+        self._audio_track = sdk.CustomAudioTrack(self._audio)
         self._video_track = sdk.CustomVideoTrack(self._video)
-        self._feed = AudioFeed(audio, self._clock)
-        self._client = client = sdk.CallClient(event_handler=_handler(sdk, self))
-        client.set_user_name(user_name)
-        await self._ask(client.update_subscription_profiles, NO_SUBSCRIPTIONS)
+        self._client = sdk.CallClient(event_handler=_handler(sdk, self))
+        self._client.set_user_name(user_name)
+        await self._ask(self._client.update_subscription_profiles, NO_SUBSCRIPTIONS)
         settings = {
             "inputs": input_settings(self._video_track.id, self._audio_track.id),
             "publishing": publishing_settings(canvas),
         }
-        await self._ask(client.update_publishing, settings["publishing"])
+        await self._ask(self._client.update_publishing, settings["publishing"])
         # The request succeeds whatever the tracks' ids are; the event says what was taken.
         self._inputs = self._loop.create_future()
-        await self._ask(client.update_inputs, settings["inputs"])
+        await self._ask(self._client.update_inputs, settings["inputs"])
         await self._inputs
         # The settings once more: joining would otherwise go back to Daily's own.
-        await self._ask(client.join, url, self._token or None, settings)
+        self._pending = True
+        try:
+            await self._ask(self._client.join, url, self._token or None, settings)
+        except RoomError:
+            self._pending = False
+            raise
+        self._pending = False
         self._joined = True
-        self._others |= set(client.participants()) - {"local"}
+        self._others |= set(self._client.participants()) - {"local"}
+
+    def _return_source(self) -> None:
+        return_source(self._sdk, self._audio)
+        self._audio = None
 
     async def _close(self) -> None:
         self.stop_audio("the room is closed; nothing can be published to it any more")
-        client, self._client = self._client, None
-        if client is not None:
-            if self._joined:
-                with contextlib.suppress(RoomError):
-                    goodbye = self._ask(client.leave)
-                    await self._within(self._leave_timeout_s, goodbye, "no goodbye")
-            await self._release(client)
+        if self._client is not None and self._joined:
+            with contextlib.suppress(RoomError):
+                goodbye = self._ask(self._client.leave)
+                await self._within(self._leave_timeout_s, goodbye, "no goodbye")
         # The client used the tracks, the tracks use the sources; each goes before what it uses.
-        del client
-        self._video_track = None
-        self._audio_track = None
-        self._video = None
+        held = [self._client, self._video_track, self._audio_track, self._video]
+        self._client = self._video_track = self._audio_track = self._video = None
         self._others.clear()
+        if held[0] is not None:
+            await self._release(held)
 
-    async def _release(self, client: Any) -> None:
-        """``release`` blocks; it gets a thread. A daemon, lest a hanging one hold the process."""
+    async def _release(self, held: list[Any]) -> None:
+        """Release the client, which is the first of ``held``, then let go of all in order.
+
+        ``release`` blocks, so it gets a thread; a daemon, lest a hanging one hold the process.
+        """
         released = self._loop.create_future()
 
         def work() -> None:
             try:
-                client.release()
+                held[0].release()
             except RuntimeError as error:
                 log.warning("daily_release_failed", error=self._redact(str(error)))
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(_resolve, released)
+            while held:
+                del held[0]
+            self._post(_resolve, released)
 
         thread = threading.Thread(target=work, name="daily-release", daemon=True)
         thread.start()
-        await asyncio.wait({released}, timeout=RELEASE_TIMEOUT_S)
+        timeout = PENDING_RELEASE_S if self._pending else RELEASE_TIMEOUT_S
+        await asyncio.wait({released}, timeout=timeout)
         if released.done():
             thread.join()
-        else:
-            log.error("daily_release_hangs", timeout_s=RELEASE_TIMEOUT_S)
+        elif not self._pending:
+            log.error("daily_release_hangs", timeout_s=timeout)
 
     async def _ask(self, method: Callable[..., None], *args: Any) -> None:
         """Call ``method`` and await its completion, whose last argument is an error or None."""
