@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import sys
-import time
 import wave
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 pytest.importorskip("runpod", reason="the RunPod SDK is an extra")
 aiohttp = pytest.importorskip("aiohttp")
 
-from tests.fakes.runpod_platform import API_KEY, FINAL, RunPodPlatform  # noqa: E402
+from tests.fakes.runpod_platform import API_KEY, FINAL, RunPodPlatform, ShiftedClock  # noqa: E402
 from tests.fakes.runpod_worker import BROKEN_WIDTH  # noqa: E402
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -31,16 +30,6 @@ ROOT = Path(__file__).parents[1]
 TOKEN = "session_token_of_the_runpod_tests"
 PATIENCE_S = 30.0
 SECOND_OF_SPEECH = base64.b64encode(b"\x00\x20\x00\xe0" * 8000).decode()
-
-
-class Clock:
-    """The platform's: real time, and what a test adds to it."""
-
-    def __init__(self) -> None:
-        self.added = 0.0
-
-    def __call__(self) -> float:
-        return time.monotonic() + self.added
 
 
 class Rig:
@@ -130,7 +119,7 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def worker_on_platform(folder: Path, *arguments: str, **settings: str):
-    clock = Clock()
+    clock = ShiftedClock()
     port = free_port()
     headers = {"Authorization": f"Bearer {API_KEY}"}
     platform = RunPodPlatform(now=clock)

@@ -49,6 +49,16 @@ class Job:
     """Bodies posted after the job was final."""
 
 
+class ShiftedClock:
+    """The platform's: real time, and what a test adds to it."""
+
+    def __init__(self) -> None:
+        self.added = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.added
+
+
 class RunPodPlatform:
     """Start it with ``running``; ``environ`` is what a worker process is given."""
 
