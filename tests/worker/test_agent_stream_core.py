@@ -183,9 +183,8 @@ def test_a_stream_that_cannot_be_understood_is_reported_in_its_turn(attributes):
     stage.push(good, 0.4)
     stage.push(bad, 3.0)
     stage.close(good)
-    stage.close(bad)
     stage.run(1.0)
-    assert stage.finished == [finished(0.4, False), finished(0.0, True)]
+    assert stage.finished == [finished(0.4, False), finished(0.0, True)], "without its trailer"
     assert stage.loud_s == pytest.approx(0.4, abs=0.01)
 
 
@@ -196,6 +195,7 @@ def test_a_lost_trailer_is_made_up_for_by_the_next_stream():
     stage.run(0.4)
     newer = stage.open()
     stage.push(newer, 0.4)
+    stage.run(0.08)
     stage.push(lost, 0.2)  # its last piece, overtaken by the new header
     stage.close(newer)
     stage.run(2.5)
