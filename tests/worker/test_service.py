@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import sys
 from contextlib import AsyncExitStack
 
 import httpx
@@ -182,3 +183,54 @@ async def test_a_port_in_use_is_named():
         with pytest.raises(PortError, match="AVATAR_WORKER_WS_PORT"):
             async with speech_server(running.worker, settings):
                 pass
+
+
+async def test_a_session_in_somebodys_livekit_room():
+    pytest.importorskip("livekit.rtc", reason="needs the package livekit")
+    pytest.importorskip("aiohttp", reason="needs the package aiohttp")
+    pytest.importorskip("jwt", reason="needs the package PyJWT")
+    from tests.fakes.livekit_server import running_livekit
+    from tests.fakes.livekit_viewer import LiveKitViewer
+
+    grace = {"empty_room_grace_s": 0.1}
+    async with running_livekit() as livekit, Running(lifecycle=grace) as running:
+        await running.worker.start()
+        room = {"platform": "livekit", "url": livekit.url, "token": livekit.token("avatar", "r")}
+        async with LiveKitViewer(livekit.url, livekit.token("ada", "r")) as ada:
+            created = await running.http.post("/sessions", json=body(room=room))
+            assert created.status_code == 200, created.text
+            assert "watch_url" not in created.json()
+            socket = await running.enter(events=["playback", "lifecycle"])
+            await receive(socket, "session.ready")
+            pcm = base64.b64encode(np.full(24_000, 9000, "<i2").tobytes()).decode()
+            speak = {"type": "agent.speak", "audio": pcm, "sample_rate": 24_000}
+            await socket.send(json.dumps(speak))
+            await socket.send(json.dumps({"type": "agent.speak.end"}))
+            ended = await receive(socket, "agent.speak.ended")
+            assert ended["playback_position"] == pytest.approx(1.0, abs=0.001)
+            assert ada.pictures
+            assert np.abs(ada.pcm).max() > 4_000
+        # Everybody has gone; the socket does not keep the room.
+        last = await receive(socket, "session.ended")
+        assert last["reason"] == "room_empty"
+        async with asyncio.timeout(5):
+            while livekit.room("r").peers:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("platform", ["livekit", "daily"])
+async def test_a_platform_whose_package_is_missing(platform, monkeypatch):
+    monkeypatch.setitem(sys.modules, platform, None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, f"worker.rooms.{platform}", raising=False)
+    monkeypatch.delitem(sys.modules, "worker.rooms.livekit_link", raising=False)
+    if platform in vars(sys.modules["worker.rooms"]):
+        monkeypatch.delattr(sys.modules["worker.rooms"], platform)
+    room = {"platform": platform, "url": "https://x.example/r", "token": "token"}
+    async with Running() as running:
+        await running.worker.start()
+        answer = await running.http.post("/sessions", json=body(room=room))
+        assert answer.status_code == 400
+        error = answer.json()["error"]
+        assert error["code"] == "PLATFORM_NOT_AVAILABLE"
+        assert f"pip install '.[{platform}]'" in str(error)
+        assert (await running.http.get("/sessions")).json()["sessions"] == []

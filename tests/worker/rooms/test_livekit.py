@@ -16,6 +16,9 @@ import pytest
 pytest.importorskip("livekit.rtc", reason="needs the package livekit")
 pytest.importorskip("aiohttp", reason="needs the package aiohttp")
 pytest.importorskip("jwt", reason="needs the package PyJWT")
+pytest.importorskip("livekit.api", reason="needs the package livekit-api")
+
+from livekit import api
 
 from models.engine import Canvas
 from tests.fakes.clock import FakeClock, settle
@@ -179,6 +182,23 @@ def test_sizes_that_native_code_cannot_take_are_refused_before() -> None:
 # The real client library
 
 
+async def test_recorders_are_nobody_and_an_address_may_begin_with_http(
+    server: LiveKitServer,
+) -> None:
+    notes = Notes()
+    recorder = server.token("recorder", "r", kind="egress")
+    url = server.url.replace("ws://", "http://")
+    async with LiveKitViewer(server.url, recorder):
+        room = LiveKitRoom(url, server.token("avatar", "r"), CANVAS)
+        await room.connect(notes)
+        async with LiveKitViewer(server.url, server.token("bot", "r", kind="agent")):
+            await until(lambda: room.agent == "bot")
+            assert room.viewers == 1
+        await until(lambda: "agent_left" in notes.kinds)
+        assert (room.viewers, notes.kinds.count("participant_left")) == (0, 1)
+        await room.aclose()
+
+
 @pytest.fixture
 async def server() -> AsyncIterator[LiveKitServer]:
     async with running_livekit() as server:
@@ -331,11 +351,15 @@ async def test_a_server_that_stays_away_ends_it(server: LiveKitServer) -> None:
 @pytest.mark.parametrize("reason", ["removed", "deleted", "replaced"])
 async def test_being_thrown_out(server: LiveKitServer, reason: str) -> None:
     notes = Notes()
-    async with shown(server, notes, lambda n: None) as room:
+    async with (
+        shown(server, notes, lambda n: None) as room,
+        api.LiveKitAPI(server.url, server.key, server.secret) as service,
+    ):
         if reason == "removed":
-            await server.remove("r", "avatar")
+            who = api.RoomParticipantIdentity(room="r", identity="avatar")
+            await service.room.remove_participant(who)
         elif reason == "deleted":
-            await server.delete_room("r")
+            await service.room.delete_room(api.DeleteRoomRequest(room="r"))
         else:
             twin = LiveKitViewer(server.url, server.token("avatar", "r"))
             async with twin:
@@ -348,7 +372,9 @@ async def test_being_thrown_out(server: LiveKitServer, reason: str) -> None:
 
 
 @pytest.mark.parametrize("fault", ["port", "token", "url", "expired"])
-async def test_why_it_cannot_join(server: LiveKitServer, fault: str) -> None:
+async def test_why_it_cannot_join(
+    server: LiveKitServer, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
     url, token = server.url, server.token("avatar", "r")
     if fault == "port":
         url = "ws://127.0.0.1:9"
@@ -361,7 +387,7 @@ async def test_why_it_cannot_join(server: LiveKitServer, fault: str) -> None:
     room = LiveKitRoom(url, token, CANVAS)
     with pytest.raises(RoomError, match="cannot join the LiveKit room") as failure:
         await room.connect(Notes())
-    assert token not in str(failure.value)
+    assert token not in str(failure.value) + caplog.text
     if fault == "token":
         assert "not for you" in str(failure.value)
     await room.aclose()
