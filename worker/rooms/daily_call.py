@@ -78,6 +78,7 @@ class DailyCall:
         self._token = ""
         self._client: Any = None
         self._audio: Any = None
+        self._in_use = 2  # by its feed and by the client
         self._video: Any = None
         self._video_track: Any = None
         self._audio_track: Any = None
@@ -228,8 +229,12 @@ class DailyCall:
         self._others |= set(self._client.participants()) - {"local"}
 
     def _return_source(self) -> None:
-        return_source(self._sdk, self._audio)
-        self._audio = None
+        """Once it is silent and this call's client has gone: until then what the next session
+        says through it could be heard here."""
+        self._in_use -= 1
+        if self._in_use == 0:
+            return_source(self._sdk, self._audio)
+            self._audio = None
 
     async def _close(self) -> None:
         self.stop_audio("the room is closed; nothing can be published to it any more")
@@ -243,6 +248,8 @@ class DailyCall:
         self._others.clear()
         if held[0] is not None:
             await self._release(held)
+        elif self._audio is not None:
+            self._return_source()
 
     async def _release(self, held: list[Any]) -> None:
         """Release the client, which is the first of ``held``, then let go of all in order.
@@ -258,6 +265,7 @@ class DailyCall:
                 log.warning("daily_release_failed", error=self._redact(str(error)))
             while held:
                 del held[0]
+            self._post(self._return_source)
             self._post(_resolve, released)
 
         thread = threading.Thread(target=work, name="daily-release", daemon=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import sys
 import threading
+import time
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,11 +20,17 @@ from structlog.testing import capture_logs
 from models.engine import Canvas
 from tests.fakes.clock import FakeClock, settle
 from tests.fakes.daily import FakeDaily, NativeAbort
+from tests.fakes.engine import FlapEngine
 from tests.worker.rooms.signals import SILENCE, flat, tone
-from worker.clock import NS_PER_MS, NS_PER_SECOND, samples_to_ns
+from worker.clock import NS_PER_MS, NS_PER_SECOND, SystemClock, samples_to_ns
+from worker.events import SegmentEnded, SessionReady
+from worker.metrics import Metrics
+from worker.render_thread import RenderThread
 from worker.rooms.daily import DailyRoom
 from worker.rooms.daily_sdk import initialise, publishing_settings, split_url
 from worker.rooms.port import SAMPLES_PER_FRAME, RoomError
+from worker.session import Session
+from worker.settings import LifecycleSettings
 
 CANVAS = Canvas(64, 64)
 URL = "https://example.daily.co/room"
@@ -237,7 +245,7 @@ async def test_the_sdk_is_initialised_once_however_many_rooms_begin_at_once() ->
 async def test_without_the_package_the_error_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "daily", None)
+    monkeypatch.setitem(sys.modules, "daily", None)
     room = DailyRoom(URL, TOKEN, CANVAS)
     with pytest.raises(RoomError, match="install"):
         await room.connect(lambda kind, reason: None)
@@ -486,6 +494,31 @@ async def test_a_source_is_lent_to_the_next_room_only_when_it_has_fallen_silent(
     assert len(joined.sdk.audio_sources) == 2
 
 
+async def test_a_source_is_not_lent_while_a_call_might_still_hear_it(stage: Stage) -> None:
+    """Neither while a given-up join may yet succeed nor while Daily has not let us go."""
+    stage.sdk.hold_join = True
+    with pytest.raises(RoomError):
+        await stage.connect()
+    given_up, stage.sdk.hold_join = stage.sdk.clients[0], False
+    second = DailyRoom(URL, TOKEN, CANVAS, clock=stage.clock, sdk=stage.sdk)
+    await stage.clock.drive(second.connect(stage.note))
+    assert len(stage.sdk.audio_sources) == 2
+    stage.sdk.hold_leave = True
+    leaving = asyncio.create_task(second.aclose())
+    await settle()
+    third = DailyRoom(URL, TOKEN, CANVAS, clock=stage.clock, sdk=stage.sdk)
+    await third.connect(stage.note)
+    assert len(stage.sdk.audio_sources) == 3
+    await stage.clock.drive(leaving)
+    await stage.clock.drive(third.aclose())
+    fourth = DailyRoom(URL, TOKEN, CANVAS, clock=stage.clock, sdk=stage.sdk)
+    await fourth.connect(stage.note)
+    assert len(stage.sdk.audio_sources) == 3
+    await stage.clock.drive(fourth.aclose())
+    given_up._pending_join = None
+    given_up._join_over.set()
+
+
 def test_a_completion_after_the_loop_has_gone_is_ignored(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -530,6 +563,100 @@ async def test_two_hundred_sessions_leave_nothing(capfd: pytest.CaptureFixture[s
     assert not any(ref() is not None for ref in rooms)
     assert set(threading.enumerate()) <= threads
     assert len(asyncio.all_tasks()) == 1
+
+
+# A whole session
+
+
+@pytest.fixture
+async def play() -> AsyncIterator[Callable[[FakeDaily], Session]]:
+    engine = FlapEngine()
+    renders = RenderThread(engine, time.monotonic_ns)
+    renders.start()
+    identity = engine.prepare(np.zeros((1, 1, 3), np.uint8), CANVAS)
+    sessions = []
+
+    def begin(sdk: FakeDaily) -> Session:
+        session = Session(
+            session_id="s1",
+            canvas=CANVAS,
+            actor=engine.actor(identity),
+            room=DailyRoom(URL, TOKEN, CANVAS, sdk=sdk),
+            renders=renders,
+            clock=SystemClock(),
+            metrics=Metrics(),
+            lifecycle=LifecycleSettings(empty_room_grace_s=0.05),
+        )
+        sessions.append(session)
+        session.start()
+        return session
+
+    yield begin
+    for session in sessions:
+        await session.end("client_request")
+    renders.stop()
+
+
+async def test_a_session_speaks_in_the_call_and_ends_with_the_company(
+    play: Callable[[FakeDaily], Session],
+) -> None:
+    sdk = FakeDaily()
+    sdk.present["anna"] = {"id": "anna"}
+    session = play(sdk)
+    events: list[Any] = []
+    over = asyncio.Event()
+
+    def note(event: Any) -> None:
+        events.append(event)
+        if isinstance(event, SegmentEnded):
+            over.set()
+
+    session.subscribe(note)
+    speech = np.full(12_000, 9_000, np.int16)
+    await session.speak(speech.tobytes(), 48_000)
+    session.end_speech()
+    await asyncio.wait_for(over.wait(), 20)
+    heard = np.frombuffer(b"".join(pcm for _, pcm in sdk.heard), np.int16)
+    begin = int(np.flatnonzero(heard)[0])
+    np.testing.assert_array_equal(heard[begin : begin + len(speech)], speech)
+    assert not heard[:begin].any()
+    assert not heard[begin + len(speech) :].any()
+    (ended,) = (event for event in events if isinstance(event, SegmentEnded))
+    assert (ended.reason, ended.playback_position) == ("completed", 0.25)
+    assert len(sdk.shown) > 5
+    sdk.depart("anna")
+    await asyncio.wait_for(session.closed.wait(), 20)
+    assert session.end_reason == "room_empty"
+    assert sdk.log == ["join", "leave", "release"]
+    assert sdk.violations == []
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [("Participant was ejected", "removed_from_room"), (None, "room_closed")]
+)
+async def test_a_session_whose_call_is_lost_says_why(
+    play: Callable[[FakeDaily], Session], error: str | None, reason: str
+) -> None:
+    sdk = FakeDaily()
+    session = play(sdk)
+    ready = asyncio.Event()
+    session.subscribe(lambda event: ready.set() if isinstance(event, SessionReady) else None)
+    await asyncio.wait_for(ready.wait(), 20)
+    sdk.lose(error)
+    await asyncio.wait_for(session.closed.wait(), 20)
+    assert session.end_reason == reason
+
+
+async def test_a_session_that_is_not_let_in_ends_with_that_reason(
+    play: Callable[[FakeDaily], Session],
+) -> None:
+    sdk = FakeDaily()
+    sdk.join_error = "no"
+    session = play(sdk)
+    await asyncio.wait_for(session.closed.wait(), 20)
+    assert session.end_reason == "join_failed"
+    assert session.failure is not None
+    assert session.failure.startswith("Daily refused: no")
 
 
 # The fake itself
