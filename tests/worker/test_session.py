@@ -364,3 +364,15 @@ async def test_out_of_the_room_for_good(engine, renders, told, reason):
     room.on_event("closed", told)
     await asyncio.wait_for(one.closed.wait(), 5)
     assert events[-1].reason == reason
+
+
+async def test_reconnects_are_counted(engine, renders):
+    one, room = in_shared_room(engine, renders, [])
+    await until(lambda: one.ready)
+    room.on_event("reconnected", "full")
+    room.on_event("reconnected", "resume")
+    room.on_event("reconnected", "full")
+    text = one._metrics.exposition().decode()
+    count = 'avatar_transport_reconnects_total{kind="full",transport="memory"} 2.0'
+    assert count in text
+    await one.end("client_request")

@@ -215,6 +215,11 @@ class LiveKitLink:
         self._closed = True
         self._generation += 1
         if self._connecting is not None:
+            done, _ = await asyncio.wait({self._connecting}, timeout=LEAVE_TIMEOUT_S)
+            if not done:
+                # The SDK cannot be called off. It is left to itself, and leaves if it gets in.
+                _leave_later(self._room, self._connecting)
+                return
             await _settled(self._connecting, LEAVE_TIMEOUT_S)
         leaving = asyncio.create_task(self._room.disconnect(), name="livekit leave")
         if not await _settled(leaving, LEAVE_TIMEOUT_S):
@@ -290,6 +295,22 @@ def _video_options(bitrate: int) -> rtc.TrackPublishOptions:
     if "video_encoder" in known:
         options.video_encoder = rtc.VideoEncoderBackend.ENCODER_BACKEND_SOFTWARE
     return options
+
+
+_late: set[asyncio.Task[None]] = set()
+
+
+def _leave_later(room: rtc.Room, connecting: asyncio.Task[None]) -> None:
+    async def leave() -> None:
+        try:
+            await connecting
+            await room.disconnect()
+        except Exception as error:
+            log.info("late_join_failed", error=type(error).__name__)
+
+    task = asyncio.create_task(leave(), name="livekit late leave")
+    _late.add(task)
+    task.add_done_callback(_late.discard)
 
 
 async def _settled(task: asyncio.Future[Any], timeout_s: float) -> bool:
