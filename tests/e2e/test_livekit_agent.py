@@ -21,11 +21,11 @@ from models.face.topology import (  # noqa: E402
     LIP_LOWER_INNER_MIDDLE,
     LIP_UPPER_INNER_MIDDLE,
 )
-from tests.e2e.livekit_viewer import Heard, Seen, Viewer  # noqa: E402
 from tests.e2e.livekit_wire import Wire  # noqa: E402
 from tests.fakes.engine import FlapEngine  # noqa: E402
 from tests.fakes.livekit_server import running_livekit  # noqa: E402
 from tests.fakes.livekit_server.peer import Peer  # noqa: E402
+from tests.fakes.livekit_viewer import LiveKitViewer  # noqa: E402
 from worker.engines import engine_loader  # noqa: E402
 from worker.ingress import LiveKitRoom, SessionRequest  # noqa: E402
 from worker.service import Worker  # noqa: E402
@@ -52,7 +52,7 @@ class Scene:
     session: Session
     peer: Peer
     """The avatar, as the server knows it."""
-    viewer: Viewer
+    viewer: LiveKitViewer
     output: avatar.DataStreamAudioOutput
     finished: list
 
@@ -67,8 +67,11 @@ class Scene:
 @asynccontextmanager
 async def scene(load_engine: Callable[[], Engine]) -> AsyncIterator[Scene]:
     worker = Worker(WorkerSettings(http_port=0, ws_port=0, max_sessions=1), load_engine)
-    viewer, agent = Viewer(), rtc.Room()
-    async with running_livekit() as server:
+    agent = rtc.Room()
+    async with (
+        running_livekit() as server,
+        LiveKitViewer(server.url, server.token("viewer", "r1")) as viewer,
+    ):
         try:
             await worker.start()
             await agent.connect(
@@ -84,7 +87,6 @@ async def scene(load_engine: Callable[[], Engine]) -> AsyncIterator[Scene]:
             )
             finished: list = []
             output.on("playback_finished", finished.append)
-            await viewer.join(server.url, server.token("viewer", "r1"))
             claims = {"lk.publish_on_behalf": "agent"}
             token = server.token("avatar", "r1", kind="agent", attributes=claims)
             photo = (ASSETS / "portrait.jpg").read_bytes()
@@ -92,12 +94,11 @@ async def scene(load_engine: Callable[[], Engine]) -> AsyncIterator[Scene]:
             await worker.create(SessionRequest("sess-1", "secret", CANVAS, "4:3", room, photo))
             session = worker.session("sess-1")
             assert session is not None
-            await until(lambda: len(viewer.seen) > 10 and len(viewer.heard) > 50)
+            await until(lambda: len(viewer.pictures) > 10 and len(viewer.sounds) > 50)
             peer = server.peer("r1", "avatar")
             assert peer is not None
             yield Scene(session, peer, viewer, output, finished)
         finally:
-            await viewer.leave()
             await worker.aclose()
             await agent.disconnect()
 
@@ -121,32 +122,41 @@ async def test_the_mouth_moves_with_the_agents_voice():
     pcm, rate = read_speech(ASSETS / "speech.ogg")
     async with scene(engine_loader(WorkerSettings(max_sessions=1))) as at:
         await asyncio.sleep(0.4)
-        idle = len(at.viewer.seen)
+        idle = len(at.viewer.pictures)
         await at.say(pcm[: 3 * rate], rate)
         await until(lambda: at.finished != [])
         await asyncio.sleep(0.4)
-        seen, heard = list(at.viewer.seen), list(at.viewer.heard)
+        seen, heard = list(at.viewer.pictures), list(at.viewer.sounds)
     [finished] = at.finished
     assert finished.playback_position == pytest.approx(3.0, abs=0.05)
     assert not finished.interrupted
-    assert seen[0].i420.shape == CANVAS.i420_shape
-    assert max(piece.loud for piece in heard if piece.at < seen[idle].at) < 5
-    gaps = await asyncio.to_thread(lip_gaps, [picture.rgb for picture in seen])
+    assert (seen[0][1].width, seen[0][1].height) == (CANVAS.width, CANVAS.height)
+    assert max(loudness(sound) for when, sound in heard if when < seen[idle][0]) < 5
+    gaps = await asyncio.to_thread(lip_gaps, [rgb(picture) for _, picture in seen])
     assert not np.isnan(gaps).any()
     assert gaps[:idle].max() < 0.02, "closed while nothing is said"
     assert gaps[-1] < 0.02, "and after the last word"
     assert np.percentile(gaps[idle:], 90) > 0.04, "open in speech"
-    assert lip_sync(seen, heard, gaps, idle) > 0.35
+    times = np.array([when for when, _ in seen])
+    assert lip_sync(times[idle:], gaps[idle:], heard) > 0.35
 
 
-def lip_sync(seen: list[Seen], heard: list[Heard], gaps: np.ndarray, since: int) -> float:
+def rgb(picture: rtc.VideoFrame) -> np.ndarray:
+    data = picture.convert(rtc.VideoBufferType.RGB24).data
+    return np.frombuffer(data, np.uint8).reshape(picture.height, picture.width, 3)
+
+
+def loudness(sound: np.ndarray) -> float:
+    return float(np.abs(sound.astype(int)).mean())
+
+
+def lip_sync(times: np.ndarray, gaps: np.ndarray, heard: list[tuple[float, np.ndarray]]) -> float:
     """How closely the lips follow the loudness, -1 to 1, at the viewer's best delay of the sound:
     up to 0.4 s, for lips move ahead of it and jitter buffers hold it up."""
-    times = np.array([picture.at for picture in seen[since:]])
-    heard_at = np.array([piece.at for piece in heard])
-    loud = np.convolve([piece.loud for piece in heard], np.ones(8) / 8, "same")
+    heard_at = np.array([when for when, _ in heard])
+    loud = np.convolve([loudness(sound) for _, sound in heard], np.ones(8) / 8, "same")
     return max(
-        float(np.corrcoef(np.interp(times + delay, heard_at, loud), gaps[since:])[0, 1])
+        float(np.corrcoef(np.interp(times + delay, heard_at, loud), gaps)[0, 1])
         for delay in np.arange(0.0, 0.4, 0.04)
     )
 
@@ -188,4 +198,4 @@ async def test_sound_and_picture_leave_together_and_an_interrupt_silences_both()
             assert at.finished[-1].interrupted
             assert 0.2 < at.finished[-1].playback_position < 1.5
         assert np.median(silences) < 0.08
-        assert at.viewer.heard[-1].loud < 10, "the viewer hears nothing any more"
+        assert loudness(at.viewer.sounds[-1][1]) < 10, "the viewer hears nothing any more"

@@ -1,10 +1,16 @@
-"""The output of real ``livekit-agents``, through a LiveKit room, into a real session."""
+"""The output of real ``livekit-agents``, through a LiveKit room, into a real session.
+
+With ``LIVEKIT_URL``, ``LIVEKIT_API_KEY`` and ``LIVEKIT_API_SECRET`` set, what needs no faults runs
+on that server by ``pytest -m livekit_server``.
+"""
 
 import asyncio
+import os
 import random
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import numpy as np
 import pytest
@@ -33,6 +39,44 @@ async def until(condition: Callable[[], bool], patience_s: float = 10.0) -> None
         if time.monotonic() > deadline:
             raise TimeoutError("did not happen")
         await asyncio.sleep(0.01)
+
+
+class OwnServer:
+    """A LiveKit server that runs elsewhere."""
+
+    def __init__(self) -> None:
+        self.url = os.environ["LIVEKIT_URL"]
+
+    def token(self, identity: str, room: str, *, kind: str, attributes: dict[str, str]) -> str:
+        api = pytest.importorskip("livekit.api")
+        token = api.AccessToken().with_identity(identity).with_kind(kind)
+        grants = api.VideoGrants(room_join=True, room=room)
+        return token.with_attributes(attributes).with_grants(grants).to_jwt()
+
+
+@asynccontextmanager
+async def own_livekit() -> AsyncIterator[OwnServer]:
+    yield OwnServer()
+
+
+VARIABLES = ("LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")
+on_any_server = pytest.mark.parametrize(
+    "server",
+    [
+        pytest.param(running_livekit, id="in-process"),
+        pytest.param(
+            own_livekit,
+            id="own",
+            marks=[
+                pytest.mark.livekit_server,
+                pytest.mark.skipif(
+                    not all(os.environ.get(name) for name in VARIABLES),
+                    reason=f"needs {', '.join(VARIABLES)}",
+                ),
+            ],
+        ),
+    ],
+)
 
 
 class Agent:
@@ -78,8 +122,11 @@ def count(events: list, kind: str) -> int:
 class Scene:
     """A running session whose agent may come into the room."""
 
-    def __init__(self, server: LiveKitServer, session: Session, stream: AgentStream) -> None:
+    def __init__(
+        self, server: LiveKitServer, name: str, session: Session, stream: AgentStream
+    ) -> None:
         self.server = server
+        self.name = name
         self.session = session
         self.stream = stream
         self.stack = AsyncExitStack()
@@ -88,21 +135,31 @@ class Scene:
         return Agent(await self.enter_mutely(identity, kind))
 
     async def enter_mutely(self, identity: str, kind: str) -> rtc.Room:
-        room = await join(self.server, identity, kind)
+        room = await join(self.server, self.name, identity, kind, {})
         self.stack.push_async_callback(room.disconnect)
         await until(lambda: AVATAR in room.remote_participants)
         return room
 
 
-async def join(server: LiveKitServer, identity: str, kind: str, **attributes: str) -> rtc.Room:
+async def join(
+    server: LiveKitServer | OwnServer,
+    name: str,
+    identity: str,
+    kind: str,
+    attributes: dict[str, str],
+) -> rtc.Room:
     room = rtc.Room()
-    token = server.token(identity, "r1", kind=kind, attributes=attributes)
+    token = server.token(identity, name, kind=kind, attributes=attributes)
     await room.connect(server.url, token, rtc.RoomOptions(auto_subscribe=False))
     return room
 
 
 @asynccontextmanager
-async def scene(on_behalf_of: str | None = AGENT, backlog_s: float = 300.0) -> AsyncIterator[Scene]:
+async def scene(
+    on_behalf_of: str | None = AGENT,
+    backlog_s: float = 300.0,
+    server: Callable[[], AbstractAsyncContextManager] = running_livekit,
+) -> AsyncIterator[Scene]:
     engine = FlapEngine()
     renders = RenderThread(engine, time.monotonic_ns)
     renders.start()
@@ -119,12 +176,13 @@ async def scene(on_behalf_of: str | None = AGENT, backlog_s: float = 300.0) -> A
         backlog_s=backlog_s,
     )
     attributes = {} if on_behalf_of is None else {"lk.publish_on_behalf": on_behalf_of}
-    async with running_livekit() as server:
-        room = await join(server, AVATAR, "agent", **attributes)
+    async with server() as livekit:
+        name = f"test-{secrets.token_hex(6)}"
+        room = await join(livekit, name, AVATAR, "agent", attributes)
         stream = AgentStream(room, session)
         stream.start()
         session.start()
-        made = Scene(server, session, stream)
+        made = Scene(livekit, name, session, stream)
         try:
             async with made.stack:
                 yield made
@@ -135,8 +193,9 @@ async def scene(on_behalf_of: str | None = AGENT, backlog_s: float = 300.0) -> A
             await asyncio.to_thread(renders.stop)
 
 
-async def test_two_seconds_are_heard_and_reported_once():
-    async with scene() as at:
+@on_any_server
+async def test_two_seconds_are_heard_and_reported_once(server):
+    async with scene(server=server) as at:
         agent = await at.enter()
         await agent.say(2.0)
         await until(lambda: agent.finished != [])
@@ -145,8 +204,9 @@ async def test_two_seconds_are_heard_and_reported_once():
         assert agent.finished == [(pytest.approx(2.0, abs=0.05), False)]
 
 
-async def test_clear_in_mid_speech_twice_and_when_idle():
-    async with scene() as at:
+@on_any_server
+async def test_clear_in_mid_speech_twice_and_when_idle(server):
+    async with scene(server=server) as at:
         agent = await at.enter()
         assert await agent.clear() == "ok"
         await agent.say(3.0)
@@ -166,8 +226,9 @@ async def test_clear_in_mid_speech_twice_and_when_idle():
         assert agent.finished[1] == (pytest.approx(0.4, abs=0.05), False)
 
 
-async def test_three_queued_segments_cleared_make_three_reports():
-    async with scene() as at:
+@on_any_server
+async def test_three_queued_segments_cleared_make_three_reports(server):
+    async with scene(server=server) as at:
         agent = await at.enter()
         for _ in range(3):
             await agent.say(1.0)
@@ -195,8 +256,9 @@ async def test_a_lost_trailer_does_not_block_the_next_stream():
         ]
 
 
-async def test_one_stream_with_gaps_and_clears_goes_on_for_ever():
-    async with scene() as at:
+@on_any_server
+async def test_one_stream_with_gaps_and_clears_goes_on_for_ever(server):
+    async with scene(server=server) as at:
         agent = await at.enter()
         heard = []
         at.session.subscribe(heard.append)
@@ -263,7 +325,7 @@ async def test_a_connection_lost_in_mid_speech_costs_no_report():
         agent = await at.enter()
         await agent.say(1.2)
         await until(lambda: agent.started == 1)
-        at.server.kill_socket("r1", AVATAR)
+        at.server.kill_socket(at.name, AVATAR)
         await until(lambda: agent.finished != [])
         assert agent.finished == [(pytest.approx(1.2, abs=0.05), False)]
         await agent.say(0.3)
@@ -341,7 +403,7 @@ async def test_an_avatar_thrown_out_of_its_room_lets_go_at_once():
         agent = await at.enter()
         await agent.say(5.0)
         await until(lambda: agent.started == 1)
-        await at.server.remove("r1", AVATAR)
+        await at.server.remove(at.name, AVATAR)
         await asyncio.sleep(0.2)
         begun = time.monotonic()
         await at.session.end("removed_from_room")
