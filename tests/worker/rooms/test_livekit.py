@@ -1,5 +1,4 @@
-"""The LiveKit room: its own rules on a clock that stands still until told, and the real client
-library against a server in this process."""
+"""The LiveKit room with the real client library, against a server in this process."""
 
 from __future__ import annotations
 
@@ -21,182 +20,14 @@ pytest.importorskip("livekit.api", reason="needs the package livekit-api")
 from livekit import api
 
 from models.engine import Canvas
-from tests.fakes.clock import FakeClock, settle
-from tests.fakes.livekit_link import MemoryLink
 from tests.fakes.livekit_server import LiveKitServer, running_livekit
 from tests.fakes.livekit_viewer import LiveKitViewer, planes
+from tests.fakes.room_notes import RoomNotes, until
 from tests.worker.rooms.signals import BARS, SILENCE, colour_bars, flat, tone
-from worker.clock import NS_PER_MS, NS_PER_SECOND
 from worker.rooms.livekit import LiveKitRoom
-from worker.rooms.livekit_link import LiveKitLink
 from worker.rooms.port import SAMPLES_PER_FRAME, RoomError
 
 CANVAS = Canvas(320, 240)
-SMALL = Canvas(64, 64)
-
-
-class Notes:
-    """What a room tells its session."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, str]] = []
-
-    def __call__(self, kind: str, reason: str) -> None:
-        self.events.append((kind, reason))
-
-    @property
-    def kinds(self) -> list[str]:
-        return [kind for kind, _ in self.events]
-
-
-async def until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-
-
-# On a fake clock, without the SDK
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def link() -> MemoryLink:
-    return MemoryLink()
-
-
-@pytest.fixture
-async def quiet_room(clock: FakeClock, link: MemoryLink) -> AsyncIterator[LiveKitRoom]:
-    room = LiveKitRoom("ws://unused", "token", SMALL, clock=clock, link=link)
-    yield room
-    await room.aclose()
-
-
-async def test_a_picture_goes_out_when_its_sound_begins(
-    quiet_room: LiveKitRoom, clock: FakeClock, link: MemoryLink
-) -> None:
-    await quiet_room.connect(Notes())
-    await quiet_room.publish(flat(SMALL, 50), SILENCE, True)
-    await settle()
-    assert link.shown == [50]
-    waiting = asyncio.create_task(quiet_room.publish(flat(SMALL, 60), SILENCE, True))
-    await clock.advance(39 * NS_PER_MS)
-    assert link.shown == [50]
-    await clock.advance(1 * NS_PER_MS)
-    assert link.shown == [50, 60]
-    await waiting
-
-
-async def test_the_newest_picture_wins_when_several_are_due(
-    quiet_room: LiveKitRoom, clock: FakeClock, link: MemoryLink
-) -> None:
-    await quiet_room.connect(Notes())
-    await quiet_room.publish(flat(SMALL, 50), SILENCE, True)
-    waiting = asyncio.create_task(quiet_room.publish(flat(SMALL, 60), SILENCE, True))
-    await settle()
-    await clock.suspend(500 * NS_PER_MS)
-    await clock.advance(0)
-    await waiting
-    assert link.shown[-1] == 60
-    assert quiet_room.played == 2 * SAMPLES_PER_FRAME
-
-
-async def test_clear_takes_back_all_but_the_ten_milliseconds_under_way(
-    quiet_room: LiveKitRoom, clock: FakeClock, link: MemoryLink
-) -> None:
-    await quiet_room.connect(Notes())
-    await quiet_room.publish(flat(SMALL, 50), tone(0), True)
-    await clock.advance(15 * NS_PER_MS)
-    assert quiet_room.clear() == 2 * 480
-    assert link.clears == 1
-    await clock.advance(NS_PER_SECOND)
-    assert quiet_room.played == 2 * 480
-
-
-async def test_who_comes_and_goes(quiet_room: LiveKitRoom, link: MemoryLink) -> None:
-    notes = Notes()
-    link.present = {}
-    await quiet_room.connect(notes)
-    link.come("recorder", recorder=True)
-    assert (notes.kinds, quiet_room.viewers) == ([], 0)
-    link.come("ada")
-    link.come("helper", agent=True)
-    assert quiet_room.viewers == 2
-    link.go("ada")
-    assert notes.kinds == ["participant_joined", "participant_joined", "agent_joined"]
-    link.go("helper")
-    assert notes.kinds[3:] == ["participant_left", "agent_left"]
-
-
-async def test_the_agent_is_the_one_the_token_names(clock: FakeClock) -> None:
-    link, notes = MemoryLink(speaks_for="mine"), Notes()
-    room = LiveKitRoom("ws://unused", "token", SMALL, clock=clock, link=link)
-    link.come("other", agent=True)
-    await room.connect(notes)
-    assert "agent_joined" not in notes.kinds
-    link.come("mine", agent=True)
-    assert notes.kinds[-1] == "agent_joined"
-    link.go("other")
-    assert "agent_left" not in notes.kinds
-    link.go("mine")
-    assert notes.kinds[-1] == "agent_left"
-    await room.aclose()
-
-
-async def test_a_connection_that_stays_away_is_lost_after_twenty_seconds(
-    quiet_room: LiveKitRoom, clock: FakeClock, link: MemoryLink
-) -> None:
-    notes = Notes()
-    await quiet_room.connect(notes)
-    link.on_event("reconnecting", "")
-    await clock.advance(19 * NS_PER_SECOND)
-    link.on_event("reconnected", "resume")
-    await clock.advance(30 * NS_PER_SECOND)
-    assert notes.events == [("reconnected", "resume")]
-    link.on_event("reconnecting", "")
-    await clock.advance(19 * NS_PER_SECOND)
-    assert notes.kinds == ["reconnected"]
-    await clock.advance(1 * NS_PER_SECOND)
-    assert notes.events[-1] == ("closed", "connection_lost")
-    with pytest.raises(RoomError, match="lost"):
-        await quiet_room.publish(None, SILENCE, False)
-    await quiet_room.aclose("connection_lost")
-    assert link.told == [{"state": "connected"}]  # nobody is left to be told more
-    assert link.closed
-
-
-def test_sizes_that_native_code_cannot_take_are_refused_before() -> None:
-    async def refuse() -> None:
-        good = LiveKitLink("ws://unused", "token", SMALL, 1_000_000)
-        with pytest.raises(ValueError, match="size"):
-            good.show(np.zeros((63, 64), np.uint8))
-        with pytest.raises(ValueError, match="size"):
-            await good.hear(np.zeros(100, np.int16))
-
-    asyncio.run(refuse())
-
-
-# The real client library
-
-
-async def test_recorders_are_nobody_and_an_address_may_begin_with_http(
-    server: LiveKitServer,
-) -> None:
-    notes = Notes()
-    recorder = server.token("recorder", "r", kind="egress")
-    url = server.url.replace("ws://", "http://")
-    async with LiveKitViewer(server.url, recorder):
-        room = LiveKitRoom(url, server.token("avatar", "r"), CANVAS)
-        await room.connect(notes)
-        async with LiveKitViewer(server.url, server.token("bot", "r", kind="agent")):
-            await until(lambda: room.agent == "bot")
-            assert room.viewers == 1
-        await until(lambda: "agent_left" in notes.kinds)
-        assert (room.viewers, notes.kinds.count("participant_left")) == (0, 1)
-        await room.aclose()
 
 
 @pytest.fixture
@@ -208,7 +39,7 @@ async def server() -> AsyncIterator[LiveKitServer]:
 @asynccontextmanager
 async def shown(
     server: LiveKitServer,
-    notes: Notes,
+    notes: RoomNotes,
     pictures: Callable[[int], np.ndarray | None],
     sounds: Callable[[int], np.ndarray] = lambda n: SILENCE,
     **options: float,
@@ -240,7 +71,7 @@ def watcher(server: LiveKitServer) -> LiveKitViewer:
 
 
 async def test_a_viewer_sees_and_hears_what_was_published(server: LiveKitServer) -> None:
-    notes, bars = Notes(), colour_bars(CANVAS)
+    notes, bars = RoomNotes(), colour_bars(CANVAS)
     async with watcher(server) as ada:
         async with shown(server, notes, lambda n: bars, tone) as room:
             await until(lambda: ada.pictures and len(ada.sounds) > 20)
@@ -275,7 +106,7 @@ async def test_a_viewer_sees_and_hears_what_was_published(server: LiveKitServer)
 async def test_idle_pictures_come_before_any_sound_and_to_whoever_joins_late(
     server: LiveKitServer,
 ) -> None:
-    async with shown(server, Notes(), lambda n: flat(CANVAS, 120)):
+    async with shown(server, RoomNotes(), lambda n: flat(CANVAS, 120)):
         await until(lambda: server.peer("r", "avatar") and len(server.room("r").tracks) == 2)
         async with watcher(server) as ada:
             await until(lambda: len(ada.pictures) > 5 and len(ada.sounds) > 20)
@@ -287,7 +118,7 @@ async def test_idle_pictures_come_before_any_sound_and_to_whoever_joins_late(
 async def test_clear_silences_the_room_and_counts_exactly(server: LiveKitServer) -> None:
     async with watcher(server) as ada:
         room = LiveKitRoom(server.url, server.token("avatar", "r"), CANVAS)
-        await room.connect(Notes())
+        await room.connect(RoomNotes())
         for n in range(35):
             await room.publish(None, tone(n), True)
         waiting = asyncio.create_task(room.publish(None, tone(35), True))
@@ -309,7 +140,7 @@ async def test_clear_silences_the_room_and_counts_exactly(server: LiveKitServer)
 
 
 async def test_a_lost_connection_comes_back_by_joining_anew(server: LiveKitServer) -> None:
-    notes = Notes()
+    notes = RoomNotes()
     async with watcher(server) as ada, shown(server, notes, lambda n: flat(CANVAS, 99)) as room:
         await until(lambda: len(ada.pictures) > 5)
         server.kill_socket("r", "avatar")
@@ -328,7 +159,7 @@ async def test_a_lost_connection_comes_back_as_the_same_participant(
     server: LiveKitServer,
 ) -> None:
     server.faults.allow_resume = True
-    notes = Notes()
+    notes = RoomNotes()
     async with watcher(server) as ada, shown(server, notes, lambda n: flat(CANVAS, 99)):
         await until(lambda: len(ada.pictures) > 5)
         server.kill_socket("r", "avatar")
@@ -339,7 +170,7 @@ async def test_a_lost_connection_comes_back_as_the_same_participant(
 
 
 async def test_a_server_that_stays_away_ends_it(server: LiveKitServer) -> None:
-    notes = Notes()
+    notes = RoomNotes()
     async with shown(server, notes, lambda n: None, reconnect_limit_s=0.3) as room:
         server.faults.refuse_joins = True
         server.kill_socket("r", "avatar")
@@ -350,7 +181,7 @@ async def test_a_server_that_stays_away_ends_it(server: LiveKitServer) -> None:
 
 @pytest.mark.parametrize("reason", ["removed", "deleted", "replaced"])
 async def test_being_thrown_out(server: LiveKitServer, reason: str) -> None:
-    notes = Notes()
+    notes = RoomNotes()
     async with (
         shown(server, notes, lambda n: None) as room,
         api.LiveKitAPI(server.url, server.key, server.secret) as service,
@@ -386,7 +217,7 @@ async def test_why_it_cannot_join(
         token = server.token("avatar", "r", lifetime_s=-60)
     room = LiveKitRoom(url, token, CANVAS)
     with pytest.raises(RoomError, match="cannot join the LiveKit room") as failure:
-        await room.connect(Notes())
+        await room.connect(RoomNotes())
     assert token not in str(failure.value) + caplog.text
     if fault == "token":
         assert "not for you" in str(failure.value)
@@ -396,7 +227,7 @@ async def test_why_it_cannot_join(
 async def test_a_join_given_up_halfway_leaves_nobody_in_the_room(server: LiveKitServer) -> None:
     server.faults.join_delay_s = 0.5
     room = LiveKitRoom(server.url, server.token("avatar", "r"), CANVAS)
-    joining = asyncio.create_task(room.connect(Notes()))
+    joining = asyncio.create_task(room.connect(RoomNotes()))
     await asyncio.sleep(0.3)
     joining.cancel()
     await asyncio.gather(joining, return_exceptions=True)
@@ -406,7 +237,7 @@ async def test_a_join_given_up_halfway_leaves_nobody_in_the_room(server: LiveKit
 
 async def test_rooms_leave_nothing_behind(server: LiveKitServer) -> None:
     async def once() -> None:
-        async with shown(server, Notes(), lambda n: None):
+        async with shown(server, RoomNotes(), lambda n: None):
             await asyncio.sleep(0.1)
 
     await once()
@@ -421,3 +252,20 @@ async def test_rooms_leave_nothing_behind(server: LiveKitServer) -> None:
     assert (ours, tasks) == ([], set())
     assert threading.active_count() <= threads
     await until(lambda: len(os.listdir("/proc/self/fd")) <= files + 4)
+
+
+async def test_recorders_are_nobody_and_an_address_may_begin_with_http(
+    server: LiveKitServer,
+) -> None:
+    notes = RoomNotes()
+    recorder = server.token("recorder", "r", kind="egress")
+    url = server.url.replace("ws://", "http://")
+    async with LiveKitViewer(server.url, recorder):
+        room = LiveKitRoom(url, server.token("avatar", "r"), CANVAS)
+        await room.connect(notes)
+        async with LiveKitViewer(server.url, server.token("bot", "r", kind="agent")):
+            await until(lambda: room.agent == "bot")
+            assert room.viewers == 1
+        await until(lambda: "agent_left" in notes.kinds)
+        assert (room.viewers, notes.kinds.count("participant_left")) == (0, 1)
+        await room.aclose()
