@@ -27,7 +27,7 @@ from worker.rooms.daily_sdk import (
 )
 from worker.rooms.port import RoomError
 
-daily = pytest.importorskip("daily", reason="daily-python is not installed")
+daily = pytest.importorskip("daily", reason="daily-python is not installed", exc_type=ImportError)
 
 CANVAS = Canvas(64, 64)
 PICTURE = bytes(64 * 64 * 3 // 2)
