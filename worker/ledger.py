@@ -41,6 +41,11 @@ class Ledger:
         """Whether samples of a segment still wait in the room."""
         return bool(self._entries)
 
+    @property
+    def owing(self) -> bool:
+        """Whether a segment is not reported yet."""
+        return bool(self._accounts)
+
     def open(self, segment: Segment) -> None:
         """From now on ``segment`` will be reported exactly once."""
         self._accounts.setdefault(segment.id, _Account(segment))

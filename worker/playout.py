@@ -132,8 +132,14 @@ class Playout:
             await self._hand_over()
 
     def interrupt(self, reason: SegmentReason) -> None:
-        """Stop speaking now: drop what is planned, silence the room, report every segment."""
+        """Stop speaking now: drop what is planned, silence the room, report every segment.
+
+        Does nothing when nothing is said: some clients interrupt whenever a person speaks, and the
+        idle face shall not stumble each time.
+        """
         self._settle()
+        if not self._ledger.owing:
+            return
         self._speech.interrupt()
         cleared = self._room.clear()
         self._shown = max(0, self._shown - cleared // SAMPLES_PER_FRAME)

@@ -174,6 +174,22 @@ async def test_a_late_picture_stays_out_and_the_sound_goes_on():
     assert late
 
 
+async def test_an_interrupt_does_not_disturb_an_idle_face(live):
+    async with live as stage:
+        await stage.room.advance(3)
+        for _ in range(5):
+            stage.playout.interrupt("interrupted")
+            await stage.room.advance()
+        stage.say(clicks(3, {1}))
+        await stage.until(lambda: len(stage.events) == 2)
+        await stage.room.advance(3)
+        cuts = len(stage.engine.actors[0].cuts)
+        stage.playout.interrupt("interrupted")
+        await stage.room.advance(3)
+    assert cuts == len(stage.engine.actors[0].cuts) == 0
+    assert len(stage.events) == 2
+
+
 async def test_random_interrupts_report_every_segment_exactly_once(live):
     rng = np.random.default_rng(3)
     said = 0
