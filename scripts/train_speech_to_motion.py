@@ -30,7 +30,7 @@ def main() -> int:
     """Synthesise, train, validate, save. Exit code 0, or 2 if something is not installed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=2600, help="training steps of 96 s of speech")
+    parser.add_argument("--steps", type=int, default=5500, help="training steps of 96 s of speech")
     parser.add_argument("--sentences", type=int, default=6000, help="sentences to synthesise")
     parser.add_argument("--quick", action="store_true", help="300 sentences, 150 steps")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")

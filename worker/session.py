@@ -153,7 +153,9 @@ class Session:
         if self.end_reason is not None:
             raise SessionOver
         samples = np.frombuffer(pcm, dtype="<i2")
-        segment = self._speech.speak(samples, sample_rate, utterance_id, self._clock.now_ns())
+        now_ns = self._clock.now_ns()
+        segment = self._speech.speak(samples, sample_rate, utterance_id, now_ns)
+        self._metrics.observe_stage("audio", (self._clock.now_ns() - now_ns) / 1e9)
         if segment is not None:
             self._playout.opened(segment)
             self._playout.nudge()
@@ -179,6 +181,8 @@ class Session:
 
     async def interrupt(self) -> None:
         """Fall silent; returns after every pending segment has been reported."""
+        if self.end_reason is not None:
+            return
         begun_ns = self._clock.now_ns()
         self._playout.interrupt("interrupted")
         self._metrics.observe_interrupt((self._clock.now_ns() - begun_ns) / 1e9)
@@ -235,8 +239,11 @@ class Session:
         try:
             self._playout.close(why)
             await self.room.aclose(reason)
+        except RoomError as error:
+            self.failure = str(error)
+            self._log.error("the room did not close cleanly", error=self.failure)
         except Exception:
-            self._log.exception("room did not close cleanly")
+            self._log.exception("the room did not close cleanly")
         ended_at = datetime.now(UTC)
         duration_s = (self._clock.now_ns() - self._begun_ns) / 1e9
         self._emit(SessionEnded(reason, duration_s, ended_at))

@@ -104,6 +104,8 @@ async def talk(
             finally:
                 watching.cancel()
             await session.closed.wait()
+            if session.failure is not None:
+                raise TalkError(session.failure)
             laps.lap("speak and record")
             report.frames = session.room.frames_written
             report.first_frame_ms = session.figures.first_frame_ms

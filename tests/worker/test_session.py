@@ -24,6 +24,7 @@ from worker.events import (
 from worker.ingress import SessionOver
 from worker.metrics import Metrics
 from worker.render_thread import RenderThread
+from worker.rooms.port import RoomError
 from worker.session import Session
 from worker.settings import LifecycleSettings
 
@@ -131,6 +132,23 @@ async def test_open_segments_are_reported_when_the_session_ends(engine, renders)
     assert events[-2].reason == "session_ended"
     with pytest.raises(SessionOver):
         await one.speak(SECOND, 48_000)
+    one.begin_speech("late", 48_000)
+    await one.interrupt()
+    assert kinds(events)[-1] is SessionEnded
+
+
+async def test_a_room_that_fails_at_its_end_says_so(engine, renders):
+    class FullDisk(MemoryRoom):
+        async def aclose(self, reason=""):
+            raise RoomError("cannot record: no space left")
+
+    events = []
+    one = session(engine, renders, FullDisk(live=True), events)
+    one.start()
+    await until(lambda: one.ready)
+    await one.end("client_request")
+    assert one.failure == "cannot record: no space left"
+    assert events[-1].reason == "client_request"
 
 
 async def test_a_room_that_cannot_be_joined_ends_the_session(engine, renders):
