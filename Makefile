@@ -3,18 +3,23 @@ PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test lint format bench serve check models setup clean
+.PHONY: help demo test lint format bench serve check models setup dev clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(VENV)/.ready ## a virtual environment with everything in it
+setup: $(VENV)/.ready ## a virtual environment that runs the server
+dev: $(VENV)/.ready-dev ## the same with what tests and checks need
 
 $(VENV)/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
@@ -27,15 +32,15 @@ demo: models ## a portrait speaks: out/demo.mp4 and out/demo.png
 		--out out/demo.mp4
 	$(PY) scripts/demo_sheet.py out/demo.mp4 out/demo.png
 
-test: models ## all tests that need no GPU, room server or download by hand
+test: dev models ## all tests that need no GPU, room server or download by hand
 	$(PY) -m pytest -m "not slow and not gpu"
 
-lint: setup ## ruff and mypy
+lint: dev ## ruff and mypy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-format: setup ## let ruff rewrite the code
+format: dev ## let ruff rewrite the code
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
