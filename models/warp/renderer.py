@@ -155,8 +155,11 @@ def _paint_mouth(identity: WarpIdentity, weights: torch.Tensor, planes: _Planes)
     dark = torch.lerp(identity.cavity, tongue[:, :3], tongue[:, 3:])
     dark = torch.lerp(dark, low_teeth[:, :3], low_teeth[:, 3:])
     dark = torch.lerp(dark, teeth[:, :3], teeth[:, 3:])
-    # Lips shade what is just behind them, the upper one more; a narrow slit is dark altogether.
+    # Through a narrow slit one sees the dark, not the teeth's edges as a row of dots.
     to_lower = (1.0 - lower[:, 4:5]).clamp(min=0)
+    slit = (depth.clamp(min=0) + to_lower) * (1.0 / (0.035 * identity.unit))
+    dark = torch.lerp(dark, identity.cavity, 0.9 * torch.exp(-slit.square()))
+    # Lips shade what is just behind them, the upper one more.
     shade = 1 - 0.45 * torch.exp(depth.clamp(min=0) * (-1.0 / (0.04 * identity.unit)))
     shade = shade * (1 - 0.40 * torch.exp(to_lower * (-1.0 / (0.025 * identity.unit))))
     light = torch.cat([shade, shade, shade], 1)
