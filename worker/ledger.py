@@ -37,9 +37,9 @@ class Ledger:
         self._pushed = 0
 
     @property
-    def unheard(self) -> bool:
-        """Whether samples of a segment still wait in the room."""
-        return bool(self._entries)
+    def pushed(self) -> int:
+        """Samples handed to the room and not thrown away: where its sound ends."""
+        return self._pushed
 
     @property
     def owing(self) -> bool:

@@ -23,7 +23,7 @@ from worker.ledger import Ledger
 from worker.metrics import Metrics
 from worker.performer import Performer
 from worker.render_thread import Rendered, RenderThread
-from worker.rooms.port import SAMPLES_PER_FRAME, Room
+from worker.rooms.port import MEDIA_RATE, SAMPLES_PER_FRAME, Room
 from worker.speech import Segment, Speech
 
 FRAME_NS = 40_000_000
@@ -100,11 +100,6 @@ class Playout:
         self.figures = PlayoutFigures()
 
     @property
-    def quiet(self) -> bool:
-        """Nothing is said and nothing waits to be said."""
-        return not self._speech.pending and not self._ledger.unheard
-
-    @property
     def av_offset_ms(self) -> int:
         """How far the picture now showing is behind its sound."""
         return self.figures.repeated * (FRAME_NS // 1_000_000)
@@ -131,15 +126,16 @@ class Playout:
                 continue
             await self._hand_over()
 
-    def interrupt(self, reason: SegmentReason) -> None:
+    def interrupt(self, reason: SegmentReason) -> float | None:
         """Stop speaking now: drop what is planned, silence the room, report every segment.
 
-        Does nothing when nothing is said: some clients interrupt whenever a person speaks, and the
-        idle face shall not stumble each time.
+        Returns the seconds of sound that are still heard, for the room had begun to play them.
+        Does nothing, and returns None, when nothing is said: some clients interrupt whenever a
+        person speaks, and the idle face shall not stumble each time.
         """
         self._settle()
         if not self._ledger.owing:
-            return
+            return None
         self._speech.interrupt()
         cleared = self._room.clear()
         self._shown = max(0, self._shown - cleared // SAMPLES_PER_FRAME)
@@ -149,6 +145,7 @@ class Playout:
         self._due_ns = self._now_ns()
         self._plan()
         self._wake.set()
+        return max(0, self._ledger.pushed - self._room.played) / MEDIA_RATE
 
     def close(self, reason: SegmentReason) -> None:
         """Report what is still open when the session ends; ``run`` has been cancelled before."""

@@ -184,8 +184,10 @@ class Session:
         if self.end_reason is not None:
             return
         begun_ns = self._clock.now_ns()
-        self._playout.interrupt("interrupted")
-        self._metrics.observe_interrupt((self._clock.now_ns() - begun_ns) / 1e9)
+        still_heard_s = self._playout.interrupt("interrupted")
+        if still_heard_s is not None:
+            taken_s = (self._clock.now_ns() - begun_ns) / 1e9
+            self._metrics.observe_interrupt(taken_s + still_heard_s)
 
     # Listeners and sockets
 

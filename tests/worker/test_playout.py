@@ -161,6 +161,22 @@ async def test_after_an_interrupt_nothing_old_is_heard_and_every_segment_ended_o
     np.testing.assert_array_equal(stage.room.said[-5 * 1920 :], clicks(5, {1}))
 
 
+async def test_an_interrupt_says_how_long_sound_goes_on(live):
+    class Begun(MemoryRoom):
+        """Cannot take back the last 480 samples of what it was given."""
+
+        def clear(self) -> int:
+            return max(0, super().clear() - 480)
+
+    stage = Stage(Begun(live=True), FlapEngine())
+    async with stage:
+        await stage.room.advance(2)
+        assert stage.playout.interrupt("interrupted") is None
+        stage.say(clicks(20, {1}))
+        await stage.until(lambda: sum(item.speaking for item in stage.room.published) >= 5)
+        assert stage.playout.interrupt("interrupted") == pytest.approx(0.01)
+
+
 async def test_a_late_picture_stays_out_and_the_sound_goes_on():
     stage = Stage(MemoryRoom(live=True), FlapEngine())
     async with stage:
