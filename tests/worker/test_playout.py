@@ -11,7 +11,7 @@ from worker.events import SegmentEnded, SegmentStarted
 from worker.metrics import Metrics
 from worker.performer import Performer
 from worker.playout import Playout
-from worker.render_thread import RenderThread
+from worker.render_thread import Rendered, RenderThread
 from worker.speech import Speech
 
 
@@ -159,6 +159,24 @@ async def test_after_an_interrupt_nothing_old_is_heard_and_every_segment_ended_o
         await stage.until(lambda: len(stage.events) == 5)
     assert stage.events[-1].reason == "completed"
     np.testing.assert_array_equal(stage.room.said[-5 * 1920 :], clicks(5, {1}))
+
+
+async def test_a_picture_that_came_too_late_is_not_shown_after_an_interrupt(live):
+    async with live as stage:
+        await stage.room.advance(2)
+        stage.say(clicks(50, set(range(50))))
+        await stage.until(lambda: sum(item.speaking for item in stage.room.published) >= 5)
+        stage.engine.gate.clear()  # no picture is in time any more
+        late = asyncio.get_running_loop().create_future()
+        late.set_result(Rendered(np.full(Canvas(64, 64).i420_shape, LOUD, np.uint8)))
+        stage.playout._overdue = late
+        stage.playout.interrupt("interrupted")
+        at = len(stage.room.published)
+        await stage.room.advance(3)
+        stage.engine.gate.set()
+        await stage.room.advance(3)
+    assert len(stage.room.published) > at
+    assert all(item.grey in (IDLE, None) for item in stage.room.published[at:])
 
 
 async def test_an_interrupt_says_how_long_sound_goes_on(live):
