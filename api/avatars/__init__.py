@@ -1,0 +1,1 @@
+"""Avatars: an uploaded photo becomes a portrait that can talk."""

@@ -1,0 +1,1 @@
+"""Dispatchers: how a session finds its worker."""

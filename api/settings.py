@@ -1,0 +1,259 @@
+"""The control plane's settings: environment variables ``AVATAR_API_*``, nested names joined by
+``__``. Nothing is read at import; ``load_settings`` reads the environment when a command asks.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "AVATAR_API_"
+
+SAMPLE_AVATAR = "PUBLIC/Avatars/sample"
+"""The public avatar every new installation has."""
+
+
+class SettingsError(ValueError):
+    """The settings cannot be used; the text names each variable and what to do."""
+
+
+class LogSettings(BaseModel):
+    """How the control plane logs."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+
+
+class LocalSettings(BaseModel):
+    """Resident workers."""
+
+    workers: list[str] = Field(
+        default=[], description='HTTP addresses of workers, as JSON: ["http://127.0.0.1:8080"]'
+    )
+    spawn: bool | None = Field(
+        default=None,
+        description="start a worker of our own on this machine; default: when workers is empty",
+    )
+    secret: SecretStr | None = Field(default=None, description="the workers' AVATAR_WORKER_SECRET")
+    timeout_s: float = Field(default=15, gt=0, description="time for a worker to take a session")
+
+
+class RunPodSettings(BaseModel):
+    """A RunPod serverless endpoint."""
+
+    endpoint_id: str | None = Field(default=None, description="the endpoint's id")
+    api_key: SecretStr | None = Field(default=None, description="a RunPod API key")
+    base_url: str = Field(default="https://api.runpod.ai/v2", description="RunPod's REST address")
+    socket: Literal["proxy", "direct"] = Field(
+        default="proxy", description="the worker's address the gateway uses: TLS proxy or TCP port"
+    )
+    max_session_s: int = Field(
+        default=24 * 3600, ge=60, le=7 * 24 * 3600, description="limit of sessions without expiry"
+    )
+
+
+class LiveKitSettings(BaseModel):
+    """A LiveKit server of our own, for ``proxy`` rooms."""
+
+    url: str | None = Field(default=None, description="ws(s) address clients and workers use")
+    api_url: str | None = Field(default=None, description="http(s) address, if it differs")
+    api_key: str | None = Field(default=None, description="API key")
+    api_secret: SecretStr | None = Field(default=None, description="API secret")
+
+
+class LifecycleSettings(BaseModel):
+    """How sessions are supervised, in seconds."""
+
+    look_s: float = Field(default=1, gt=0, description="time between looks at the workers")
+    heartbeat_s: float = Field(
+        default=15, gt=0, description="silence of a worker that ends sessions"
+    )
+    ready_timeout_s: float = Field(
+        default=60, gt=0, description="time for the avatar to be in its room"
+    )
+    sweep_s: float = Field(default=30, gt=0, description="time between sweeps")
+    minutes_check_s: float = Field(default=15, gt=0, description="time between looks at minutes")
+    created_ttl_s: float = Field(default=3600, gt=0, description="time to start a created session")
+    drain_s: float = Field(default=10, ge=0, description="time requests may take after SIGTERM")
+
+
+class ApiSettings(BaseSettings):
+    """Everything an operator can set on the control plane."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        hide_input_in_errors=True,
+        frozen=True,
+    )
+
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(default=8000, ge=0, le=65535, description="0: any free port")
+    public_url: str | None = Field(default=None, description="http(s) address clients reach us at")
+    public_ws_url: str | None = Field(
+        default=None, description="ws(s) address of the speech gateway, if not under public_url"
+    )
+    proxies: str = Field(
+        default="127.0.0.1",
+        description="addresses of reverse proxies whose forwarded headers count",
+    )
+    secret: SecretStr | None = Field(
+        default=None,
+        description="signs links and session tokens, at least 32 characters; the same in every"
+        " process; default: one is made and kept in data_dir",
+    )
+
+    data_dir: Path = Field(default=Path("data"), description="folder of the embedded defaults")
+    database_url: str | None = Field(
+        default=None,
+        description="SQLAlchemy URL (postgresql+asyncpg://…); default: SQLite in data_dir",
+    )
+    media_url: str | None = Field(
+        default=None,
+        description="s3://bucket/prefix?endpoint_url=…; default: a folder in data_dir",
+    )
+    redis_url: SecretStr | None = Field(
+        default=None, description="redis://…: rate limits shared by several processes"
+    )
+
+    dispatcher: Literal["local", "runpod"] = Field(default="local", description="who runs sessions")
+    local: LocalSettings = LocalSettings()
+    runpod: RunPodSettings = RunPodSettings()
+    livekit: LiveKitSettings = LiveKitSettings()
+    ws_uri: Literal["gateway", "worker"] = Field(
+        default="gateway",
+        description="speech address clients are given: our gateway or the worker's own socket",
+    )
+    daily_user_name: str = Field(default="AI Avatar", description="the avatar's name in Daily")
+
+    plans_file: Path | None = Field(
+        default=None, description="TOML of plans; default: the built-in"
+    )
+    default_plan: str = Field(default="enterprise", description="plan of accounts without one")
+    default_avatar: str = Field(default=SAMPLE_AVATAR, description="what avatar_aliases stand for")
+    avatar_aliases: list[str] = Field(
+        default=["avat_01KMZHXFPBVCXA5ATK85HCP8G1", "avat_01KMZJ4WE5QCD9G3EK21QW8NJK"],
+        description="ids that mean default_avatar: those stock clients ask for",
+    )
+
+    rate_limit_per_minute: int = Field(default=60, ge=0, description="per API key; 0: no limit")
+    insufficient_minutes_status: int = Field(default=403, ge=400, le=499, description="HTTP status")
+    concurrency_status: int = Field(default=429, ge=400, le=499, description="HTTP status")
+    allow_private_image_urls: bool = Field(
+        default=False, description="image URLs may reach private addresses (tests, closed networks)"
+    )
+    image_workers: int = Field(default=1, ge=1, le=64, description="photos examined at a time")
+    console: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="the page at /; auto: on, and with a key of its own where only this machine"
+        " can reach it",
+    )
+
+    lifecycle: LifecycleSettings = LifecycleSettings()
+    log: LogSettings = LogSettings()
+
+    @field_validator("secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < 32:
+            raise ValueError("must have at least 32 characters")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value and value.rstrip("/")
+
+    @field_validator("public_ws_url")
+    @classmethod
+    def _ws_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("ws://", "wss://")):
+            raise ValueError("must begin with ws:// or wss://")
+        return value
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach us."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def base_url(self) -> str:
+        """Address clients reach us at, without a slash at its end."""
+        if self.public_url is not None:
+            return self.public_url
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    @property
+    def gateway_url(self) -> str:
+        """Address of the speech gateway."""
+        if self.public_ws_url is not None:
+            return self.public_ws_url
+        return self.base_url.replace("http", "ws", 1) + "/v1/ws"
+
+    @property
+    def database(self) -> str:
+        """SQLAlchemy URL of the store."""
+        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / 'avatar.db'}"
+
+
+def load_settings(**overrides: Any) -> ApiSettings:
+    """Settings from the environment; ``overrides`` win.
+
+    Raises:
+        SettingsError: one sentence per variable that cannot be used.
+    """
+    problems = _misspelt()
+    try:
+        settings = ApiSettings(**overrides)
+    except ValidationError as error:
+        problems += [_sentence(detail) for detail in error.errors(include_input=False)]
+    except ValueError as error:  # a nested variable that is not JSON
+        problems.append(f"{error}. Set nested values one by one, as in {PREFIX}LOG__LEVEL=info.")
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return settings
+
+
+def variables(model: type[BaseModel] = ApiSettings, prefix: str = PREFIX) -> dict[str, str]:
+    """Every variable with what it means."""
+    names = {}
+    for name, info in model.model_fields.items():
+        variable = prefix + name.upper()
+        names[variable] = info.description or ""
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            names.update(variables(info.annotation, variable + "__"))
+    return names
+
+
+def _misspelt() -> list[str]:
+    known = variables()
+    problems = []
+    for variable in os.environ:
+        upper = variable.upper()
+        if upper.startswith(PREFIX) and upper not in known:
+            near = difflib.get_close_matches(upper, known, 1)
+            hint = f"did you mean {near[0]}?" if near else "remove it."
+            problems.append(f"{variable} is not a setting; {hint}")
+    return problems
+
+
+def _sentence(detail: Any) -> str:
+    variable = PREFIX + "__".join(str(part).upper() for part in detail["loc"])
+    what = detail["msg"].removeprefix("Value error, ")
+    meaning = variables().get(variable)
+    return f"{variable}: {what}." + (f" Meaning: {meaning}." if meaning else "")

@@ -1,0 +1,1 @@
+"""The store: everything the control plane remembers, in SQLite or Postgres."""
