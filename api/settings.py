@@ -61,7 +61,10 @@ class RunPodSettings(BaseModel):
 class LiveKitSettings(BaseModel):
     """A LiveKit server of our own, for ``proxy`` rooms."""
 
-    url: str | None = Field(default=None, description="ws(s) address clients and workers use")
+    url: str | None = Field(default=None, description="ws(s) address clients use")
+    worker_url: str | None = Field(
+        default=None, description="ws(s) address workers use, if it differs"
+    )
     api_url: str | None = Field(default=None, description="http(s) address, if it differs")
     api_key: str | None = Field(default=None, description="API key")
     api_secret: SecretStr | None = Field(default=None, description="API secret")
