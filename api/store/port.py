@@ -270,6 +270,14 @@ class Store(Protocol):
         """A link that works once."""
         ...
 
+    async def preview(self, link_id: str, now: datetime) -> tuple[str, str] | None:
+        """Account id and avatar id; None when it is unknown, used or expired. Only looks."""
+        ...
+
     async def use_preview(self, link_id: str, now: datetime) -> tuple[str, str] | None:
-        """Account id and avatar id; None when it is unknown, used or expired. Marks it used."""
+        """The same, and marks it used: of several callers at once, one gets it."""
+        ...
+
+    async def return_preview(self, link_id: str) -> None:
+        """It was used in vain (no worker was free, say): until it expires it works again."""
         ...
