@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from datetime import UTC, datetime
+from typing import Annotated, Any, get_args
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from worker.events import EndReason
 from worker.http_errors import ApiError, install_error_handlers
 from worker.http_guard import Guard, Unauthorized, read_limited
-from worker.ingress import SessionSummary, WorkerPort
+from worker.ingress import EndedSession, SessionSummary, WorkerPort
 from worker.metrics import CONTENT_TYPE
 from worker.rooms.whep_routes import whep_router
 from worker.server_messages import timestamp
-from worker.session_body import read_body, to_request
+from worker.session_body import read_body, read_portrait, to_request
 from worker.settings import WorkerSettings
+
+END_REASONS: tuple[EndReason, ...] = get_args(EndReason)
 
 
 def create_app(settings: WorkerSettings, worker: WorkerPort) -> FastAPI:
@@ -34,6 +38,7 @@ def create_app(settings: WorkerSettings, worker: WorkerPort) -> FastAPI:
 
     app.add_exception_handler(Unauthorized, unauthorized)
     app.include_router(_probes(worker))
+    app.include_router(_status(settings, worker, guard))
     app.include_router(_sessions(settings, worker, guard))
     app.include_router(whep_router(worker.whep_room))
     return app
@@ -73,6 +78,42 @@ def _probes(worker: WorkerPort) -> APIRouter:
     return router
 
 
+def _status(
+    settings: WorkerSettings, worker: WorkerPort, guard: Callable[[Request], Awaitable[None]]
+) -> APIRouter:
+    router = APIRouter(dependencies=[Depends(guard)])
+
+    @router.get("/status")
+    async def status(after: Annotated[int, Query(ge=0)] = 0) -> JSONResponse:
+        """The whole worker in one answer, for a control plane that asks every second: give the
+        highest ``number`` you know as ``after``, and only sessions that ended later are told."""
+        now = worker.status(after)
+        # As it is: FastAPI's own encoder would take longer than all the rest.
+        return JSONResponse(
+            {
+                "success": True,
+                "instance": now.instance,
+                "state": now.state,
+                "capacity": now.capacity,
+                "running": now.running,
+                "engine": now.engine,
+                "ws_uri": now.ws_uri,
+                "sessions": [_summary(each) for each in now.sessions],
+                "ended": [_ended(each) for each in now.ended],
+            }
+        )
+
+    @router.post("/portraits")
+    async def prepare(request: Request) -> dict[str, bool]:
+        """Prepare a portrait ahead of its first session."""
+        raw = await read_limited(request)
+        portrait, canvas = await asyncio.to_thread(read_portrait, raw, settings)
+        await worker.prepare(portrait, canvas)
+        return {"success": True}
+
+    return router
+
+
 def _sessions(
     settings: WorkerSettings, worker: WorkerPort, guard: Callable[[Request], Awaitable[None]]
 ) -> APIRouter:
@@ -88,11 +129,14 @@ def _sessions(
         answer: dict[str, Any] = {
             "success": True,
             "session_id": created.session_id,
+            "instance": worker.instance,
             "ws_uri": created.ws_uri,
             "expires_at": created.expires_at and timestamp(created.expires_at),
         }
         if created.watch_url is not None:
             answer["watch_url"] = created.watch_url
+        if created.watch_uri is not None:
+            answer["watch_uri"] = created.watch_uri
         return answer
 
     @router.get("")
@@ -109,9 +153,14 @@ def _sessions(
         return {"success": True, "session": _summary(session)}
 
     @router.delete("/{session_id}")
-    async def end(session_id: str) -> dict[str, Any]:
-        """End a session."""
-        if not await worker.end(session_id, "client_request"):
+    async def end(session_id: str, reason: str = "client_request") -> dict[str, Any]:
+        """End a session; who is in it is told the reason."""
+        if reason not in END_REASONS:
+            known = ", ".join(END_REASONS)
+            raise ApiError(
+                400, "INVALID_REASON", "reason: is not an end reason", f"Use one of: {known}"
+            )
+        if not await worker.end(session_id, reason):
             raise _not_found()
         return {"success": True, "session_id": session_id}
 
@@ -127,7 +176,29 @@ def _summary(session: SessionSummary) -> dict[str, Any]:
         "created_at": timestamp(session.created_at),
         "expires_at": session.expires_at and timestamp(session.expires_at),
         "ready": session.ready,
+        "ready_at": _exact(session.ready_at),
+        "watch_uri": session.watch_uri,
     }
+
+
+def _ended(session: EndedSession) -> dict[str, Any]:
+    return {
+        "number": session.number,
+        "session_id": session.session_id,
+        "reason": session.reason,
+        "ended_at": _exact(session.ended_at),
+        "ready_at": _exact(session.ready_at),
+        "seconds": round(session.seconds, 2),
+        "speech_seconds": round(session.speech_seconds, 2),
+    }
+
+
+def _exact(moment: datetime | None) -> str | None:
+    """Milliseconds: who is billed by these is billed right."""
+    if moment is None:
+        return None
+    text = moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
 
 
 def _not_found() -> ApiError:

@@ -9,7 +9,14 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from models.face.port import PortraitError
-from worker.ingress import Draining, NoCapacity, SessionExists, WarmingUp
+from worker.ingress import (
+    Busy,
+    Draining,
+    NoCapacity,
+    SessionCancelled,
+    SessionExists,
+    WarmingUp,
+)
 from worker.rooms.port import PlatformNotInstalled, RoomError
 
 logger = structlog.get_logger(__name__)
@@ -50,6 +57,10 @@ def as_api_error(error: Exception) -> ApiError | None:
             return ApiError(400, "ROOM_FAILED", str(error))
         case SessionExists():
             return ApiError(409, "SESSION_EXISTS", "A session with this id exists already")
+        case SessionCancelled():
+            return ApiError(409, "SESSION_CANCELLED", "The session was ended before it began")
+        case Busy():
+            return ApiError(503, "BUSY", "Another portrait is being prepared")
         case NoCapacity():
             return ApiError(
                 503,
@@ -76,6 +87,8 @@ def install_error_handlers(app: FastAPI) -> None:
         PortraitError,
         RoomError,
         SessionExists,
+        SessionCancelled,
+        Busy,
         NoCapacity,
         Draining,
         WarmingUp,

@@ -213,6 +213,8 @@ class SessionCreated:
     ws_uri: str
     watch_url: str | None = None
     expires_at: datetime | None = None
+    watch_uri: str | None = None
+    """The WHEP address; ``watch_url`` is a page that uses it."""
 
 
 @dataclass(frozen=True)
@@ -226,10 +228,52 @@ class SessionSummary:
     created_at: datetime
     expires_at: datetime | None
     ready: bool
+    ready_at: datetime | None = None
+    """When the avatar was in its room."""
+    watch_uri: str | None = None
+    """The WHEP address of a room that is watched by WHEP."""
+
+
+@dataclass(frozen=True)
+class EndedSession:
+    """How a session of this worker ended."""
+
+    number: int
+    """Ended sessions count from 1 in each process."""
+    session_id: str
+    reason: EndReason
+    ended_at: datetime
+    ready_at: datetime | None
+    """None: the avatar never was in its room."""
+    seconds: float
+    """From the start to the end."""
+    speech_seconds: float
+    """Speech that was heard."""
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """The whole worker at one moment."""
+
+    instance: str
+    """Another one after every start of the process."""
+    state: WorkerState
+    capacity: int
+    running: int
+    """Slots taken, by sessions and by those about to become one."""
+    engine: str | None
+    """None: still loading."""
+    ws_uri: str
+    sessions: Sequence[SessionSummary]
+    ended: Sequence[EndedSession]
 
 
 class SessionExists(Exception):
     """A session with this id is running or has run on this worker."""
+
+
+class SessionCancelled(Exception):
+    """The session was ended while its portrait was still being prepared."""
 
 
 class NoCapacity(Exception):
@@ -244,10 +288,16 @@ class WarmingUp(Exception):
     """The worker is still loading its engine and takes no session yet."""
 
 
+class Busy(Exception):
+    """Work of this kind is under way; it is done one at a time."""
+
+
 class WorkerPort(Protocol):
     """The worker as the control plane sees it."""
 
     metrics: Metrics
+    instance: str
+    """Random, another one in every process."""
 
     def state(self) -> WorkerState:
         """Whether a new session can be taken, and why not."""
@@ -258,6 +308,7 @@ class WorkerPort(Protocol):
 
         Raises:
             SessionExists, NoCapacity, Draining, WarmingUp: it cannot be taken.
+            SessionCancelled: ``end`` was called before it had begun.
             models.face.port.PortraitError: the photo cannot be used.
             worker.rooms.port.RoomError: the room cannot be used.
         """
@@ -272,7 +323,20 @@ class WorkerPort(Protocol):
         ...
 
     async def end(self, session_id: str, reason: EndReason) -> bool:
-        """End a session. False: none with this id is running."""
+        """End a session, also one about to begin. False: none with this id is running."""
+        ...
+
+    async def prepare(self, portrait: bytes, canvas: Canvas) -> None:
+        """Get ready for sessions with this portrait (an encoded image).
+
+        Raises:
+            Busy, NoCapacity, Draining, WarmingUp: not now.
+            models.face.port.PortraitError: the photo cannot be used.
+        """
+        ...
+
+    def status(self, ended_after: int = 0) -> WorkerStatus:
+        """The worker at this moment; of the ended sessions, those numbered higher."""
         ...
 
     def whep_room(self, session_id: str) -> whep.WhepRoom | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -17,11 +18,13 @@ from worker.clock import Clock, SystemClock
 from worker.events import EndReason
 from worker.ingress import (
     AuthError,
+    Busy,
     DailyRoom,
     Draining,
     FileRoom,
     LiveKitRoom,
     NoCapacity,
+    SessionCancelled,
     SessionCreated,
     SessionExists,
     SessionRequest,
@@ -29,8 +32,10 @@ from worker.ingress import (
     SpeechTarget,
     WarmingUp,
     WorkerState,
+    WorkerStatus,
 )
 from worker.metrics import Metrics
+from worker.register import EndedSessions, Entry, token_digest
 from worker.render_thread import RenderThread
 from worker.rooms import file, whep
 from worker.rooms.port import PlatformNotInstalled, Room
@@ -41,9 +46,6 @@ logger = structlog.get_logger(__name__)
 
 KEPT_IDENTITIES = 16
 """Prepared avatars kept in memory."""
-
-KEPT_ENDED = 1024
-"""Ended sessions whose clients still get to hear that they have ended."""
 
 
 class Worker:
@@ -60,6 +62,7 @@ class Worker:
         """``load_engine`` runs in a thread of its own and returns a warm engine."""
         self.settings = settings
         self.metrics = metrics or Metrics()
+        self.instance = secrets.token_hex(8)
         self.ws_uri = settings.public_ws_url or f"ws://{settings.host}:{settings.ws_port}/v1/ws"
         self.http_url = settings.public_url or f"http://{settings.host}:{settings.http_port}"
         self._load_engine = load_engine
@@ -68,9 +71,11 @@ class Worker:
         self._renders: RenderThread | None = None
         self._capacity = settings.max_sessions or 1
         self._draining = False
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, Entry] = {}
         self._joining: set[str] = set()
-        self._ended: OrderedDict[str, bytes] = OrderedDict()
+        self._cancelled: set[str] = set()
+        """Of those joining: ended before they began."""
+        self._ended = EndedSessions()
         self._identities: OrderedDict[tuple[bytes, Canvas], Identity] = OrderedDict()
         self._preparing = asyncio.Lock()
         self._watchers: set[asyncio.Task[None]] = set()
@@ -116,23 +121,22 @@ class Worker:
             identity = await self._prepare(self._engine, request.portrait, request.canvas)
             if self._draining:
                 raise Draining
-            session = self._open(self._engine, self._renders, request, identity)
+            if request.session_id in self._cancelled:
+                raise SessionCancelled
+            entry = self._open(self._engine, self._renders, request, identity)
         finally:
             self._joining.discard(request.session_id)
+            self._cancelled.discard(request.session_id)
+        watch_url = f"{self.http_url}/watch/{request.session_id}" if entry.watch_uri else None
         return SessionCreated(
-            request.session_id,
-            self.ws_uri,
-            f"{self.http_url}/watch/{request.session_id}"
-            if isinstance(session.room, whep.WhepRoom)
-            else None,
-            request.expires_at,
+            request.session_id, self.ws_uri, watch_url, request.expires_at, entry.watch_uri
         )
 
     def authenticate(self, session_id: str, token: str) -> SpeechTarget:
         """See ``worker.ingress.Directory.authenticate``."""
         entry = self._entries.get(session_id)
-        digest = entry.token if entry else self._ended.get(session_id, bytes(32))
-        right = hmac.compare_digest(digest, _digest(token))
+        digest = entry.token if entry else self._ended.token(session_id) or bytes(32)
+        right = hmac.compare_digest(digest, token_digest(token))
         if not right:
             raise AuthError("credentials")
         if entry is None or entry.session.end_reason is not None:
@@ -160,12 +164,41 @@ class Worker:
         return [entry.summary() for entry in self._entries.values()]
 
     async def end(self, session_id: str, reason: EndReason) -> bool:
-        """End a session. False: none with this id is running."""
+        """End a session, also one about to begin. False: none with this id is running."""
         entry = self._entries.get(session_id)
         if entry is None:
-            return False
+            if session_id not in self._joining:
+                return False
+            self._cancelled.add(session_id)
+            return True
         await entry.session.end(reason)
         return True
+
+    async def prepare(self, portrait: bytes, canvas: Canvas) -> None:
+        """Have the identity at hand; see ``worker.ingress.WorkerPort.prepare``."""
+        match self.state():
+            case "draining":
+                raise Draining
+            case "full":  # nobody could come, and those who are here need the processor
+                raise NoCapacity
+        if self._engine is None or self._renders is None:
+            raise WarmingUp
+        if self._preparing.locked():
+            raise Busy
+        await self._prepare(self._engine, portrait, canvas)
+
+    def status(self, ended_after: int = 0) -> WorkerStatus:
+        """See ``worker.ingress.WorkerPort.status``."""
+        return WorkerStatus(
+            self.instance,
+            self.state(),
+            self._capacity,
+            len(self._entries) + len(self._joining),
+            self._engine.name if self._engine else None,
+            self.ws_uri,
+            self.sessions(),
+            self._ended.after(ended_after),
+        )
 
     async def drain(self, timeout_s: float | None = None) -> None:
         """Take no new session, let the running ones go on for a while, then end them."""
@@ -213,7 +246,7 @@ class Worker:
 
     def _open(
         self, engine: Engine, renders: RenderThread, request: SessionRequest, identity: Identity
-    ) -> Session:
+    ) -> Entry:
         seed = int.from_bytes(hashlib.sha256(request.session_id.encode()).digest()[:4], "big")
         session = Session(
             session_id=request.session_id,
@@ -228,7 +261,9 @@ class Worker:
             start_lookahead_s=engine.lookahead_s,
             lifecycle=self.settings.lifecycle,
         )
-        entry = _Entry(session, _digest(request.session_token), request)
+        watched = isinstance(session.room, whep.WhepRoom)
+        watch_uri = f"{self.http_url}/whep/{request.session_id}" if watched else None
+        entry = Entry(session, request, watch_uri)
         self._entries[request.session_id] = entry
         self._tell_metrics()
         if isinstance(request.room, LiveKitRoom):
@@ -237,7 +272,7 @@ class Worker:
         watcher = asyncio.create_task(self._forget(request.session_id, entry))
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
-        return session
+        return entry
 
     def _room(self, request: SessionRequest) -> Room:
         spec = request.room
@@ -251,37 +286,15 @@ class Worker:
             )
         return whep.WhepRoom(request.session_id, request.canvas, self._clock)
 
-    async def _forget(self, session_id: str, entry: _Entry) -> None:
+    async def _forget(self, session_id: str, entry: Entry) -> None:
         await entry.session.closed.wait()
         del self._entries[session_id]
-        self._ended[session_id] = entry.token
-        while len(self._ended) > KEPT_ENDED:
-            self._ended.popitem(last=False)
+        self._ended.add(entry)
         self._tell_metrics()
 
     def _tell_metrics(self) -> None:
         self.metrics.set_sessions(len(self._entries))
         self.metrics.set_ready(self.state() == "ready")
-
-
-class _Entry:
-    def __init__(self, session: Session, token: bytes, request: SessionRequest) -> None:
-        self.session = session
-        self.token = token
-        self._platform = request.room.platform
-        self._aspect_ratio = request.aspect_ratio
-
-    def summary(self) -> SessionSummary:
-        session = self.session
-        return SessionSummary(
-            session.session_id,
-            self._platform,
-            self._aspect_ratio,
-            session.canvas,
-            session.created_at,
-            session.expiration,
-            session.ready,
-        )
 
 
 def _livekit(spec: LiveKitRoom, canvas: Canvas, clock: Clock) -> Room:
@@ -322,8 +335,3 @@ def _daily(spec: DailyRoom, request: SessionRequest, clock: Clock) -> Room:
 def _missing(platform: str, error: ImportError) -> PlatformNotInstalled:
     logger.warning("platform not installed", platform=platform, error=str(error))
     return PlatformNotInstalled(platform)
-
-
-def _digest(token: str) -> bytes:
-    """Tokens are compared and kept as digests: equal length, and nothing to leak."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

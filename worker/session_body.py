@@ -113,18 +113,21 @@ class SessionBody(_Body):
         return value
 
 
+class PortraitBody(_Body):
+    """A portrait to prepare ahead, for the canvas its sessions will have."""
+
+    aspect_ratio: AspectRatio = "4:3"
+    size: str | None = Field(default=None, pattern=r"^\d{2,4}x\d{2,4}$")
+    avatar: AvatarBody
+
+
 def read_body(raw: bytes) -> SessionBody:
     """Parse a request body.
 
     Raises:
         ApiError: 400, naming the field.
     """
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError):
-        raise ApiError(400, "INVALID_JSON", "Request body is not valid JSON") from None
-    if not isinstance(body, dict):
-        raise ApiError(400, "INVALID_BODY", "Request body must be a JSON object")
+    body = _object(raw)
     _check_platform(body.get("room"))
     try:
         return SessionBody.model_validate(body)
@@ -150,6 +153,30 @@ def to_request(body: SessionBody, settings: WorkerSettings) -> SessionRequest:
         expires_at=body.expires_at,
         metadata=body.metadata,
     )
+
+
+def read_portrait(raw: bytes, settings: WorkerSettings) -> tuple[bytes, Canvas]:
+    """The encoded image and the canvas of a ``PortraitBody``. May read a file: call it off the
+    event loop.
+
+    Raises:
+        ApiError: 400, naming the field.
+    """
+    try:
+        body = PortraitBody.model_validate(_object(raw))
+    except ValidationError as error:
+        raise _field_error(error) from None
+    return _portrait(body.avatar, settings), _canvas(body, settings)
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise ApiError(400, "INVALID_JSON", "Request body is not valid JSON") from None
+    if not isinstance(body, dict):
+        raise ApiError(400, "INVALID_BODY", "Request body must be a JSON object")
+    return body
 
 
 def _check_platform(room: object) -> None:
@@ -218,7 +245,7 @@ def _field_error(error: ValidationError) -> ApiError:
     return ApiError(400, "INVALID_BODY", f"{field}: {what}")
 
 
-def _canvas(body: SessionBody, settings: WorkerSettings) -> Canvas:
+def _canvas(body: SessionBody | PortraitBody, settings: WorkerSettings) -> Canvas:
     if body.size is None:
         return settings.canvas.canvas(body.aspect_ratio)
     width, height = (int(side) for side in body.size.split("x"))

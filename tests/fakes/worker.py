@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from models.engine import Canvas
 from worker.events import EndReason
-from worker.ingress import SessionCreated, SessionRequest, SessionSummary, WorkerState
+from worker.ingress import (
+    SessionCreated,
+    SessionRequest,
+    SessionSummary,
+    WorkerState,
+    WorkerStatus,
+)
 from worker.metrics import Metrics
 
 
@@ -15,10 +22,12 @@ class FakeWorker:
 
     def __init__(self) -> None:
         self.metrics = Metrics()
+        self.instance = "fake"
         self.condition: WorkerState = "ready"
         self.failure: Exception | None = None
         self.requests: dict[str, SessionRequest] = {}
         self.ends: list[tuple[str, EndReason]] = []
+        self.prepared: list[tuple[bytes, Canvas]] = []
 
     def state(self) -> WorkerState:
         return self.condition
@@ -50,6 +59,17 @@ class FakeWorker:
     async def end(self, session_id: str, reason: EndReason) -> bool:
         self.ends.append((session_id, reason))
         return self.requests.pop(session_id, None) is not None
+
+    async def prepare(self, portrait: bytes, canvas: Canvas) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.prepared.append((portrait, canvas))
+
+    def status(self, ended_after: int = 0) -> WorkerStatus:
+        sessions = self.sessions()
+        return WorkerStatus(
+            self.instance, self.condition, 4, len(sessions), "fake", "ws://x/v1/ws", sessions, []
+        )
 
     def whep_room(self, session_id: str) -> None:
         return None

@@ -121,6 +121,8 @@ async def test_secret_guards_every_session_route(
             ("GET", "/sessions"),
             ("GET", "/sessions/sess_1"),
             ("DELETE", "/sessions/sess_1"),
+            ("GET", "/status"),
+            ("POST", "/portraits"),
         ):
             for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": SECRET}):
                 answer = await stranger.request(method, path, headers=header)
@@ -175,6 +177,7 @@ async def test_create_list_and_end(client: httpx.AsyncClient, worker: FakeWorker
     assert answer.json() == {
         "success": True,
         "session_id": "sess_1",
+        "instance": "fake",
         "ws_uri": "ws://x/v1/ws",
         "expires_at": "2998-12-31T23:00:00Z",
         "watch_url": "http://x/watch/sess_1",
@@ -390,6 +393,43 @@ async def test_what_the_worker_raises(
             "message": "No face detected",
             "suggestion": "Use a clear portrait",
         }
+
+
+async def test_the_reason_of_an_end_is_passed_on(
+    client: httpx.AsyncClient, worker: FakeWorker
+) -> None:
+    await client.post("/sessions", json=BODY)
+    answer = await client.delete("/sessions/sess_1", params={"reason": "boredom"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "INVALID_REASON")
+    assert "minutes_exhausted" in answer.json()["error"]["suggestion"]
+    answer = await client.delete("/sessions/sess_1", params={"reason": "minutes_exhausted"})
+    assert answer.status_code == 200
+    assert worker.ends == [("sess_1", "minutes_exhausted")]
+
+
+async def test_a_portrait_ahead_of_its_session(
+    client: httpx.AsyncClient, worker: FakeWorker, settings: WorkerSettings
+) -> None:
+    body = {"avatar": BODY["avatar"], "aspect_ratio": "3:4"}
+    answer = await client.post("/portraits", json=body)
+    assert (answer.status_code, answer.json()) == (200, {"success": True})
+    assert worker.prepared == [(IMAGE, settings.canvas.canvas("3:4"))]
+    for change, code in (
+        ({"aspect_ratio": "16:9"}, "INVALID_ASPECT_RATIO"),
+        ({"avatar": None}, "INVALID_BODY"),
+        ({"avatar": {}}, "IMAGE_REQUIRED"),
+    ):
+        answer = await client.post("/portraits", json={**body, **change})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
+    worker.failure = WarmingUp()
+    answer = await client.post("/portraits", json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "WARMING_UP")
+
+
+async def test_status_after_what_is_no_number(client: httpx.AsyncClient) -> None:
+    for after in ("x", "-1"):
+        answer = await client.get("/status", params={"after": after})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "INVALID_BODY")
 
 
 async def test_unknown_paths_and_methods(client: httpx.AsyncClient) -> None:

@@ -2,73 +2,16 @@
 
 import asyncio
 import base64
-import io
 import json
 import sys
-from contextlib import AsyncExitStack
 
-import httpx
 import numpy as np
 import pytest
-from PIL import Image
-from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.fakes.engine import FlapEngine
-from worker.server import PortError, http_server, speech_server
-from worker.service import Worker
+from tests.fakes.resident import Running, body
+from worker.server import PortError, speech_server
 from worker.settings import WorkerSettings
-
-SECRET = "a-secret-of-the-operator"
-
-
-def photo_base64() -> str:
-    buffer = io.BytesIO()
-    Image.new("RGB", (320, 320), "grey").save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-def body(session_id: str = "sess-1", token: str = "token-of-the-session", **more) -> dict:
-    return {
-        "session_id": session_id,
-        "session_token": token,
-        "size": "64x64",
-        "aspect_ratio": "1:1",
-        "room": {"platform": "whep"},
-        "avatar": {"image_base64": photo_base64()},
-        **more,
-    }
-
-
-class Running:
-    """A worker with its two servers on free ports."""
-
-    def __init__(self, **settings) -> None:
-        self.settings = WorkerSettings(
-            http_port=0, ws_port=0, secret=SECRET, **{"max_sessions": 2, **settings}
-        )
-        self.worker = Worker(self.settings, FlapEngine)
-        self.stack = AsyncExitStack()
-
-    async def __aenter__(self) -> "Running":
-        self.stack.push_async_callback(self.worker.aclose)
-        await self.stack.enter_async_context(http_server(self.worker, self.settings))
-        await self.stack.enter_async_context(speech_server(self.worker, self.settings))
-        self.http = await self.stack.enter_async_context(
-            httpx.AsyncClient(
-                base_url=self.worker.http_url, headers={"Authorization": f"Bearer {SECRET}"}
-            )
-        )
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stack.aclose()
-
-    async def enter(self, session_id: str = "sess-1", token: str = "token-of-the-session", **init):
-        socket = await self.stack.enter_async_context(connect(self.worker.ws_uri))
-        message = {"type": "session.init", "session_id": session_id, "session_token": token, **init}
-        await socket.send(json.dumps(message))
-        return socket
 
 
 async def receive(socket, wanted: str) -> dict:
