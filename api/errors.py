@@ -86,6 +86,10 @@ class Known:
 CATALOGUE: dict[str, Known] = {
     "INVALID_JSON": Known(400, "Request body is not valid JSON"),
     "INVALID_BODY": Known(400, "Request body must be a JSON object"),
+    "INVALID_QUERY": Known(400, "Invalid value for a query parameter"),
+    "INVALID_IDEMPOTENCY_KEY": Known(
+        400, "Idempotency-Key is not usable", "Send 1 to 128 printable ASCII characters"
+    ),
     "AVATAR_REQUIRED": Known(400, "Avatar ID is required", "Include avatar in the request body"),
     "INVALID_ASPECT_RATIO": Known(400, "Invalid aspect ratio", "Use one of: 4:3, 3:4, 1:1"),
     "ROOM_REQUIRED": Known(400, "Room configuration is required"),
@@ -95,6 +99,7 @@ CATALOGUE: dict[str, Known] = {
     "INVALID_ROOM_URL": Known(400, "Invalid room URL"),
     "ROOM_TOKEN_REQUIRED": Known(400, "Room token is required"),
     "ROOM_TOKEN_EXPIRED": Known(400, "Room token has expired"),
+    "PLATFORM_NOT_AVAILABLE": Known(400, "Room platform is not available on this server"),
     "PROXY_NOT_CONFIGURED": Known(400, "Room platform proxy is not enabled on this server"),
     "INVALID_METADATA": Known(400, "Metadata must be a valid JSON object"),
     "METADATA_TOO_LARGE": Known(400, "Metadata is larger than 16 KB"),
@@ -136,6 +141,12 @@ CATALOGUE: dict[str, Known] = {
         429, "Concurrent session limit reached. End a running session or upgrade your plan."
     ),
     "INTERNAL_ERROR": Known(500, "Internal server error"),
+    "LINK_EXPIRED": Known(
+        403, "Link is invalid or has expired", "Ask for the avatar again, its links are new then"
+    ),
+    "IMAGE_CHECK_UNAVAILABLE": Known(
+        503, "Photos cannot be examined right now. Please try again shortly."
+    ),
     "NO_CAPACITY": Known(503, "No avatar server is available right now. Please try again shortly."),
     "DRAINING": Known(503, "Server is shutting down"),
 }

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from api.avatars.service import Avatars
     from api.livekit_rooms import LiveKitRooms
     from api.metrics import ApiMetrics
+    from api.ratelimit import RateLimits
     from api.secret import Secret
     from api.sessions import Sessions
     from api.supervisor import Supervisor
@@ -39,9 +40,12 @@ class Services:
     dispatcher: Dispatcher
     plans: Plans
     metrics: ApiMetrics
+    rates: RateLimits
     livekit: LiveKitRooms | None
     """None: no LiveKit server of our own, no ``proxy`` rooms."""
     avatars: Avatars
     sessions: Sessions
     supervisor: Supervisor
     now: Callable[[], datetime] = utc_now
+    draining: bool = False
+    """The process is going: no new sessions."""

@@ -142,6 +142,22 @@ class Store(Protocol):
         """
         ...
 
+    async def repeated_session(
+        self,
+        account_id: str,
+        fingerprint: str,
+        idempotency_key: str | None,
+        request_digest: str,
+        now: datetime,
+    ) -> Session | None:
+        """The session ``create_session`` would return for a repeated request; None: the request is
+        no repetition. Only looks.
+
+        Raises:
+            IdempotencyConflict.
+        """
+        ...
+
     async def start_session(
         self, session_id: str, account_id: str, plan: Plan, now: datetime
     ) -> tuple[Session, bool]:

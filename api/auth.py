@@ -1,0 +1,82 @@
+"""Who is asking: the API key of a request, its account and plan, and its rate limit.
+
+Keys are looked up in the store for every request, so a revoked one is refused at once, by every
+process. Wrong keys count per client address; a right one is never refused for wrong ones that came
+from its address, which may be a whole office's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Request, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+
+from api.deps import ServicesDep
+from api.errors import AuthenticationError
+from api.records import Account, ApiKey, Plan
+from api.services import Services
+
+MAX_KEY_LENGTH = 256
+"""Nothing longer is looked up."""
+
+_HEADER = APIKeyHeader(name="x-api-key", scheme_name="ApiKey", auto_error=False)
+_BEARER = HTTPBearer(scheme_name="Bearer", auto_error=False)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """An authenticated request's account."""
+
+    account: Account
+    key: ApiKey
+    plan: Plan
+
+
+async def authenticate(
+    request: Request,
+    services: ServicesDep,
+    header: Annotated[str | None, Security(_HEADER)] = None,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)] = None,
+) -> Caller:
+    """The caller.
+
+    Raises:
+        AuthenticationError: no key, an unknown one, or one that is not valid any more.
+        RateLimited: too many requests of this key, or too many failures from this address.
+    """
+    text = (header or "").strip() or (bearer.credentials.strip() if bearer else "")
+    try:
+        account, key = await _owner(services, text)
+    except AuthenticationError:
+        failures = await services.rates.failed(request.client.host if request.client else "")
+        if failures is not None and not failures.allowed:
+            raise failures.refusal() from None
+        raise
+    window = await services.rates.key_used(key.id)
+    if window is not None:
+        # The answer gets them, whatever becomes of the request.
+        request.state.rate_headers = window.headers()
+        if not window.allowed:
+            raise window.refusal()
+    return Caller(account, key, services.plans.get(account.plan_key))
+
+
+CallerDep = Annotated[Caller, Security(authenticate)]
+
+
+async def _owner(services: Services, text: str) -> tuple[Account, ApiKey]:
+    if not text:
+        raise AuthenticationError("API key required")
+    found = None
+    # Keys are printable ASCII; other text is not worth a look, and no database need read it.
+    if len(text) <= MAX_KEY_LENGTH and text.isascii() and text.isprintable():
+        found = await services.store.find_key(text)
+    if found is None:
+        raise AuthenticationError("Invalid API key")
+    key, account = found
+    now = services.now()
+    if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):
+        raise AuthenticationError("API key is deactivated")
+    return account, key
