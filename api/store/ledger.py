@@ -1,0 +1,149 @@
+"""The ledger of minutes: what was bought, what was charged, and therefore what is left.
+
+Entries are added and never changed, so every figure is a sum over them. The included minutes of a
+period are the plan's, less the charges to the plan in that period; a package's are its grant less
+its charges. Minutes nobody had left (a session is stopped only after they ran out) are charged to
+the plan: the bill always says what ran, and what remains is never below zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+from ulid import ULID
+
+from api.records import Account, Bill, Plan
+from api.store.periods import billing_period
+from api.store.tables import minutes
+
+PLAN = "plan"
+LARGEST_GRANT = 10_000_000
+
+
+@dataclass(frozen=True)
+class Balance:
+    """What an account has, before its running sessions are counted."""
+
+    included_total: int | None
+    """None: unlimited."""
+    charged: int
+    """Charged to the plan in this period."""
+    purchased_total: int
+    purchased_left: int
+
+    def split(self, used: int) -> tuple[int, int]:
+        """Who pays ``used`` minutes more: the plan, and packages."""
+        if self.included_total is None:
+            return used, 0
+        included = min(used, max(0, self.included_total - self.charged))
+        purchased = min(used - included, self.purchased_left)
+        return used - purchased, purchased
+
+    def left(self, used: int) -> int | None:
+        """Minutes left once ``used`` more are paid; None: unlimited."""
+        if self.included_total is None:
+            return None
+        plan, purchased = self.split(used)
+        return max(0, self.included_total - self.charged - plan) + self.purchased_left - purchased
+
+
+async def balance(
+    connection: AsyncConnection, account: Account, plan: Plan, now: datetime
+) -> Balance:
+    """The account's balance in the period ``now`` is in."""
+    start, end = billing_period(account.anchor_day, now)
+    mine = minutes.c.account_id == account.id
+    in_period = (minutes.c.at >= start) & (minutes.c.at < end)
+    charged, granted, spent = (
+        await connection.execute(
+            select(
+                _sum(mine & (minutes.c.kind == "plan") & in_period),
+                _sum(mine & (minutes.c.kind == "grant")),
+                _sum(mine & (minutes.c.kind == "package")),
+            )
+        )
+    ).one()
+    return Balance(plan.included_minutes, -charged, granted, granted + spent)
+
+
+async def grant(
+    connection: AsyncConnection, account: Account, amount: int, note: str, now: datetime
+) -> None:
+    """Add a package."""
+    package = f"pack_{ULID.from_datetime(now)}"
+    await connection.execute(
+        insert(minutes),
+        {
+            "id": package,
+            "account_id": account.id,
+            "at": now,
+            "kind": "grant",
+            "minutes": amount,
+            "source": package,
+            "note": note,
+        },
+    )
+
+
+async def charge(
+    connection: AsyncConnection,
+    account: Account,
+    plan: Plan,
+    session_id: str,
+    used: int,
+    now: datetime,
+) -> Bill:
+    """Charge a session: included minutes first, then packages, oldest first. The account is
+    locked; a second charge of the same session is refused by the table."""
+    if used == 0:
+        return Bill(0, 0, 0)
+    from_plan, from_packages = (await balance(connection, account, plan, now)).split(used)
+    shares = {PLAN: from_plan} if from_plan else {}
+    if from_packages:
+        shares |= await _from_packages(connection, account, from_packages)
+    await connection.execute(
+        insert(minutes),
+        [
+            {
+                "id": f"mins_{ULID.from_datetime(now)}",
+                "account_id": account.id,
+                "at": now,
+                "kind": "plan" if source == PLAN else "package",
+                "minutes": -amount,
+                "source": source,
+                "session_id": session_id,
+                "note": "",
+            }
+            for source, amount in shares.items()
+        ],
+    )
+    return Bill(used, from_plan, from_packages)
+
+
+async def _from_packages(
+    connection: AsyncConnection, account: Account, wanted: int
+) -> dict[str, int]:
+    left = func.sum(minutes.c.minutes)
+    query = (
+        select(minutes.c.source, left)
+        .where(minutes.c.account_id == account.id, minutes.c.kind.in_(("grant", "package")))
+        .group_by(minutes.c.source)
+        .having(left > 0)
+        # Ids of packages begin with the time of their grant.
+        .order_by(minutes.c.source)
+    )
+    shares: dict[str, int] = {}
+    for source, amount in (await connection.execute(query)).all():
+        shares[source] = min(amount, wanted)
+        wanted -= shares[source]
+        if wanted == 0:
+            break
+    return shares
+
+
+def _sum(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    total = func.coalesce(func.sum(minutes.c.minutes), 0)
+    return select(total).where(condition).scalar_subquery()

@@ -1,0 +1,54 @@
+"""Rows become records, and records rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Row, Select, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.records import Account, ApiKey, Avatar, Bill, Session
+from api.store.tables import SESSION_COLUMNS, accounts, api_keys, avatars
+
+KEY_COLUMNS = tuple(column for column in api_keys.c if column.name != "digest")
+
+select_accounts: Select[Any] = select(*accounts.c)
+select_keys: Select[Any] = select(*KEY_COLUMNS)
+select_avatars: Select[Any] = select(*avatars.c)
+select_sessions: Select[Any] = select(*SESSION_COLUMNS)
+
+_BILL = ("minutes_used", "from_plan", "from_purchased")
+
+
+def as_account(row: Row[Any]) -> Account:
+    """From ``select_accounts``."""
+    return Account(**row._mapping)
+
+
+def as_key(row: Row[Any]) -> ApiKey:
+    """From ``select_keys``."""
+    return ApiKey(**row._mapping)
+
+
+def as_avatar(row: Row[Any]) -> Avatar:
+    """From ``select_avatars``."""
+    return Avatar(**row._mapping)
+
+
+def as_session(row: Row[Any]) -> Session:
+    """From ``select_sessions``."""
+    values = dict(row._mapping)
+    used, plan, purchased = (values.pop(name) for name in _BILL)
+    bill = None if used is None else Bill(used, plan, purchased)
+    return Session(**values, bill=bill)
+
+
+async def lock_account(connection: AsyncConnection, account_id: str) -> Account | None:
+    """The account, which nobody else can change sessions or minutes of until the transaction ends.
+
+    In SQLite the whole database is ours by then. In Postgres its row is locked; rows that only
+    refer to it can still be added.
+    """
+    query = select_accounts.where(accounts.c.id == account_id).with_for_update(key_share=True)
+    row = (await connection.execute(query)).first()
+    return None if row is None else as_account(row)

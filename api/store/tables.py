@@ -1,0 +1,200 @@
+"""The tables: what is kept, and by which index it is found."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+from api.records import Session
+
+
+class Moment(TypeDecorator[datetime]):
+    """A point in time: aware in Python, UTC in the database (SQLite knows no time zones)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Raises ``ValueError`` for a naive time, whose zone nobody could know later."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone; pass aware datetimes")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """Aware, in UTC."""
+        if value is None:
+            return None
+        moment: datetime = value
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+class Label(TypeDecorator[str]):
+    """Text that may come from outside: ids in paths, keys in headers.
+
+    What no database can hold (a NUL, half a surrogate pair) is replaced, so that asking for such an
+    id finds nothing instead of failing.
+    """
+
+    impl = String()
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Text that can be stored."""
+        if value is None:
+            return None
+        return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", Label, primary_key=True),
+    Column("name", Label, nullable=False, unique=True),
+    Column("plan_key", Label, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("anchor_day", Integer),
+    CheckConstraint("anchor_day BETWEEN 1 AND 28", name="anchor_day"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Label, primary_key=True),
+    Column("account_id", Label, ForeignKey("accounts.id"), nullable=False, index=True),
+    Column("name", Label, nullable=False),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("hint", Label, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment),
+    Column("revoked_at", Moment),
+)
+
+avatars = Table(
+    "avatars",
+    metadata,
+    Column("id", Label, primary_key=True),
+    # None: public.
+    Column("account_id", Label, ForeignKey("accounts.id")),
+    Column("ratio", Label, nullable=False),
+    Column("digest", Label, nullable=False),
+    Column("original_key", Label, nullable=False),
+    Column("image_key", Label, nullable=False),
+    Column("preview_key", Label, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    # A deleted avatar still counts as made in its period.
+    Column("deleted_at", Moment),
+    Index(None, "account_id", "created_at"),
+    Index(None, "account_id", "digest"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Label, primary_key=True),
+    Column("account_id", Label, ForeignKey("accounts.id"), nullable=False),
+    # No foreign key: every create would lock the row of an avatar that everybody uses.
+    Column("avatar_id", Label, nullable=False),
+    Column("status", Label, nullable=False),
+    Column("aspect_ratio", Label, nullable=False),
+    Column("platform", Label, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("started_at", Moment),
+    Column("expires_at", Moment),
+    Column("ready_at", Moment),
+    Column("seen_at", Moment),
+    Column("ended_at", Moment),
+    Column("end_reason", Label),
+    Column("minutes_used", Integer),
+    Column("from_plan", Integer),
+    Column("from_purchased", Integer),
+    Column("worker", Label),
+    Column("instance", Label),
+    Column("ws_uri", Label),
+    Column("watch_uri", Label),
+    Column("max_minutes", Integer),
+    # Address and token of the room, sealed; forgotten once a worker has them.
+    Column("room", LargeBinary),
+    Column("token_digest", LargeBinary, nullable=False),
+    Column("fingerprint", Label, nullable=False),
+    Column("idempotency_key", Label),
+    Column("request_digest", Label, nullable=False),
+    CheckConstraint("status IN ('created', 'started', 'ended')", name="status"),
+    UniqueConstraint("account_id", "idempotency_key"),
+    Index(None, "status", "created_at"),
+    Index(None, "account_id", "status"),
+    Index(None, "account_id", "created_at", "id"),
+)
+
+SESSION_COLUMNS = tuple(
+    column
+    for column in sessions.c
+    if column.name in Session.__dataclass_fields__
+    or column.name in ("minutes_used", "from_plan", "from_purchased")
+)
+"""What makes a ``Session``: neither the room nor a digest ever leaves with one."""
+
+minutes = Table(
+    # The ledger: rows are added, never changed. What is left is always their sum.
+    "minutes",
+    metadata,
+    Column("id", Label, primary_key=True),
+    Column("account_id", Label, ForeignKey("accounts.id"), nullable=False),
+    Column("at", Moment, nullable=False),
+    # grant: a package was bought; plan, package: a session was charged to either.
+    Column("kind", Label, nullable=False),
+    # Grants above zero, charges below.
+    Column("minutes", Integer, nullable=False),
+    # The package's id (that of its grant), or "plan".
+    Column("source", Label, nullable=False),
+    Column("session_id", Label, ForeignKey("sessions.id")),
+    Column("note", Label, nullable=False),
+    CheckConstraint(
+        "(kind = 'grant' AND minutes > 0 AND session_id IS NULL)"
+        " OR (kind IN ('plan', 'package') AND minutes < 0 AND session_id IS NOT NULL)",
+        name="sign",
+    ),
+    # However often a session is ended, it is charged to each source once.
+    UniqueConstraint("session_id", "source"),
+    # Holds all that the sums need, so that they never touch the table.
+    Index(None, "account_id", "kind", "at", "minutes"),
+)
+
+preview_links = Table(
+    "preview_links",
+    metadata,
+    Column("id", Label, primary_key=True),
+    Column("account_id", Label, ForeignKey("accounts.id"), nullable=False),
+    Column("avatar_id", Label, nullable=False),
+    Column("expires_at", Moment, nullable=False, index=True),
+    Column("used_at", Moment),
+)
