@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,6 +19,8 @@ class Portrait:
     """JPEG, quality 95, aligned to ``ratio``, at most 1200 pixels wide."""
     preview: bytes = field(repr=False)
     """JPEG, quality 90, 500 x 500."""
+    crops: Mapping[AspectRatio, bytes] = field(default_factory=dict, repr=False)
+    """What ``PortraitMaker.crop`` answers, as far as it was made along the way."""
 
 
 class PortraitMaker(Protocol):
@@ -32,7 +35,13 @@ class PortraitMaker(Protocol):
         ...
 
     async def crop(self, photo: bytes, ratio: AspectRatio) -> bytes:
-        """The aligned JPEG of a photo that passed ``make``, for a given aspect ratio."""
+        """For a worker: the part of a photo that passed ``make`` which its framing for ``ratio``
+        needs, and a margin, as JPEG. Where the photo is too tight the worker makes up the rest, so
+        its sides need not have that ratio.
+
+        Raises:
+            api.errors.ApiError: as ``make``.
+        """
         ...
 
 

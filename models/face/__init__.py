@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.face.framing import FramedPortrait, frame_portrait
+from models.face.framing import FramedPortrait, frame_portrait, framed_region
 from models.face.mediapipe import MediaPipeAnalyzer
 from models.face.photo import load_photo
 from models.face.port import Face, FaceAnalyzer, HeadPose, PortraitError
@@ -20,6 +20,7 @@ __all__ = [
     "PortraitWarning",
     "default_analyzer",
     "frame_portrait",
+    "framed_region",
     "inspect_portrait",
     "lift",
     "load_photo",

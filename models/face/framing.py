@@ -93,6 +93,24 @@ def frame_portrait(
     )
 
 
+def framed_region(
+    rgb: np.ndarray, face: Face, canvas: Canvas, matting: PersonMatting | None = None
+) -> tuple[float, float, float, float]:
+    """The part of the photo that ``frame_portrait`` shows: left, top, right, bottom in pixels.
+
+    It may reach beyond the photo. A photo cut to it, or to more, is framed alike.
+    """
+    matting = matting or default_matting()
+    height, width = rgb.shape[:2]
+    window = _choose_window(width, height, face, canvas, _head_is_cut(rgb, face, matting))
+    return (
+        window.left,
+        window.top,
+        window.left + canvas.width / window.scale,
+        window.top + canvas.height / window.scale,
+    )
+
+
 @dataclass(frozen=True)
 class _Window:
     """The part of the photo the canvas shows; may reach beyond the photo."""

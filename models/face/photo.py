@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from models.face.port import PortraitError
 
@@ -43,6 +43,9 @@ def load_photo(source: bytes | Path) -> np.ndarray:
             image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.DecompressionBombError as error:
         raise _too_many_pixels("far more than 50") from error
+    except UnidentifiedImageError as error:
+        # Pillow's text would name an object in memory.
+        raise _undecodable("its header is damaged") from error
     except Exception as error:
         raise _undecodable(str(error)) from error
     with image:

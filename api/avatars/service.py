@@ -1,0 +1,357 @@
+"""``Avatars``: photos become avatars, avatars are found, shown, handed to workers and deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import datetime
+from importlib import resources
+from typing import Any
+
+import structlog
+from ulid import ULID
+
+from api.avatars.decode import MAX_BYTES, decode_base64, too_large
+from api.avatars.fetch import ImageFetcher
+from api.avatars.links import AvatarLinks, Picture
+from api.avatars.port import MediaMissing, MediaStore, Portrait, PortraitMaker
+from api.dispatch.port import Dispatcher
+from api.errors import ApiError, api_error
+from api.records import RATIOS, Account, AspectRatio, Avatar, Plan
+from api.secret import Secret
+from api.settings import SAMPLE_AVATAR, ApiSettings
+from api.store.port import AvatarLimitReached, Store
+from worker.server_messages import timestamp
+
+logger = structlog.get_logger(__name__)
+
+PREFIX = "avat_"
+DEFAULT_RATIO: AspectRatio = "4:3"
+"""Of sessions that name none."""
+KEPT_PORTRAITS = 64
+"""Portraits kept in memory, those used last: about 20 MB."""
+WARMING = 8
+"""Portraits workers are told of at a time; more uploads at once warm nothing."""
+CLOSE_S = 5.0
+
+_JPEG = "image/jpeg"
+_UNLIMITED = Plan("", "", 1, None, None, None, True)
+
+
+class Avatars:
+    """The avatars of every account. Safe to use from many tasks."""
+
+    def __init__(
+        self,
+        settings: ApiSettings,
+        secret: Secret,
+        store: Store,
+        media: MediaStore,
+        portraits: PortraitMaker,
+        dispatcher: Dispatcher,
+        now: Callable[[], datetime],
+        fetcher: ImageFetcher | None = None,
+    ) -> None:
+        """``fetcher``: default: one that keeps to public addresses, as the settings say."""
+        self._store = store
+        self._media = media
+        self._portraits = portraits
+        self._dispatcher = dispatcher
+        self._now = now
+        self._links = AvatarLinks(secret, settings.base_url)
+        self._aliases = frozenset(settings.avatar_aliases)
+        self._default = settings.default_avatar
+        self._fetcher = fetcher or ImageFetcher(allow_private=settings.allow_private_image_urls)
+        self._kept: OrderedDict[tuple[str, AspectRatio], bytes] = OrderedDict()
+        self._warming: set[asyncio.Task[None]] = set()
+
+    async def aclose(self) -> None:
+        """Wait a moment for what runs in the background, then stop it."""
+        if not self._warming:
+            return
+        _, late = await asyncio.wait(self._warming, timeout=CLOSE_S)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+    # Photos in
+
+    async def from_bytes(self, account: Account, plan: Plan, photo: bytes) -> Avatar:
+        """The avatar of an encoded photo. The same bytes again are the same avatar.
+
+        Raises:
+            ApiError: the photo cannot become an avatar, or the plan's number is reached.
+        """
+        if len(photo) > MAX_BYTES:
+            raise too_large(len(photo) / 1024 / 1024)
+        digest = (await asyncio.to_thread(hashlib.sha256, photo)).hexdigest()
+        known = await self._store.avatar_with_digest(account.id, digest)
+        if known is not None:
+            return known
+        await self._check_quota(account, plan)
+        portrait = await self._portraits.make(photo)
+        avatar = self._record(f"{PREFIX}{ULID()}", account.id, digest, portrait.ratio)
+        return await self._add(avatar, plan, photo, portrait)
+
+    async def from_url(self, account: Account, plan: Plan, url: str) -> Avatar:
+        """The avatar of the photo at a public address.
+
+        Raises:
+            ApiError: it cannot be fetched, or as ``from_bytes``.
+        """
+        if plan.avatars_per_cycle == 0:
+            raise _limit_reached(0, 0)
+        return await self.from_bytes(account, plan, await self._fetcher.fetch(url))
+
+    async def from_base64(self, account: Account, plan: Plan, text: str) -> Avatar:
+        """The avatar of a base64 photo, with or without a data URI's prefix.
+
+        Raises:
+            ApiError: it is no base64, or as ``from_bytes``.
+        """
+        return await self.from_bytes(account, plan, await decode_base64(text))
+
+    async def seed_public(self) -> None:
+        """Add the sample avatar, if this installation does not have it. Never raises for what
+        keeps it from being made: that is logged, and a later start tries again."""
+        if await self._store.avatar(SAMPLE_AVATAR) is not None:
+            return
+        photo = await asyncio.to_thread(
+            resources.files("api").joinpath("avatars", "sample.jpg").read_bytes
+        )
+        try:
+            portrait = await self._portraits.make(photo)
+        except ApiError as error:
+            logger.error("the sample avatar cannot be made", code=error.code, detail=error.message)
+            return
+        digest = hashlib.sha256(photo).hexdigest()
+        avatar = self._record(SAMPLE_AVATAR, None, digest, portrait.ratio)
+        # Another process may do the same: they write the same pictures to the same keys.
+        await self._put(avatar, photo, portrait)
+        try:
+            await self._store.add_avatar(avatar, _UNLIMITED, self._now())
+        except Exception:
+            if await self._store.avatar(SAMPLE_AVATAR) is None:
+                raise
+
+    # Avatars out
+
+    async def resolve(self, account: Account, avatar_id: str) -> Avatar:
+        """The avatar a session may use under this id.
+
+        Raises:
+            ApiError: AVATAR_NOT_FOUND, or AVATAR_ACCESS_DENIED for another account's.
+        """
+        avatar = await self._store.avatar(
+            self._default if avatar_id in self._aliases else avatar_id
+        )
+        if avatar is None:
+            raise api_error("AVATAR_NOT_FOUND")
+        if avatar.account_id not in (None, account.id):
+            raise api_error("AVATAR_ACCESS_DENIED")
+        return avatar
+
+    async def visible(self, account: Account) -> tuple[list[Avatar], list[Avatar]]:
+        """Public avatars and the account's own, newest first."""
+        public = await self._store.avatars_of(None)
+        return list(public), list(await self._store.avatars_of(account.id))
+
+    async def portrait(self, avatar: Avatar, ratio: AspectRatio) -> bytes:
+        """What a worker is given of it for ``ratio``: a JPEG, made once and kept.
+
+        Raises:
+            ApiError: AVATAR_NOT_FOUND: it has been deleted meanwhile.
+        """
+        kept = self._kept.get((avatar.id, ratio))
+        if kept is not None:
+            self._kept.move_to_end((avatar.id, ratio))
+            return kept
+        key = _crop_key(avatar.id, ratio)
+        try:
+            try:
+                picture = await self._media.get(key)
+            except MediaMissing:
+                original = await self._media.get(avatar.original_key)
+                picture = await self._portraits.crop(original, ratio)
+                await self._media.put(key, picture, _JPEG)
+                if await self._store.avatar(avatar.id) is None:
+                    await self._media.delete(key)
+        except MediaMissing:
+            raise api_error("AVATAR_NOT_FOUND") from None
+        self._keep(avatar.id, ratio, picture)
+        return picture
+
+    async def picture(self, avatar: Avatar, picture: Picture) -> bytes:
+        """The preview or the aligned image.
+
+        Raises:
+            ApiError: AVATAR_NOT_FOUND: it has been deleted meanwhile.
+        """
+        try:
+            return await self._media.get(_picture_key(avatar, picture))
+        except MediaMissing:
+            raise api_error("AVATAR_NOT_FOUND") from None
+
+    def preview_url(self, avatar: Avatar) -> str:
+        """A link to the 500 x 500 preview, for 24 hours."""
+        return self._links.url(avatar.id, "preview", self._now())
+
+    def image_url(self, avatar: Avatar) -> str:
+        """A link to the aligned image, for 24 hours."""
+        return self._links.url(avatar.id, "image", self._now())
+
+    async def open_link(
+        self, avatar_id: str, picture: Picture, exp: str, sig: str
+    ) -> tuple[Avatar, int]:
+        """The avatar a link shows and the seconds it still does.
+
+        Raises:
+            ApiError: LINK_EXPIRED or AVATAR_NOT_FOUND.
+        """
+        left = self._links.seconds_left(avatar_id, picture, exp, sig, self._now())
+        if left <= 0:
+            raise api_error("LINK_EXPIRED")
+        avatar = await self._store.avatar(avatar_id)
+        if avatar is None:
+            raise api_error("AVATAR_NOT_FOUND")
+        return avatar, left
+
+    async def store_link(self, avatar: Avatar, picture: Picture, expires_s: int) -> str | None:
+        """The media store's own link to a picture, if it has such links."""
+        return await self._media.link(_picture_key(avatar, picture), expires_s)
+
+    def as_json(self, avatar: Avatar) -> dict[str, Any]:
+        """The avatar as the API shows it."""
+        own = avatar.account_id is not None
+        return {
+            "avatar_id": avatar.id,
+            "tags": ["user_exclusive", f"user_{avatar.account_id}"] if own else ["public"],
+            "preview_url": self.preview_url(avatar),
+            "image_url": self.image_url(avatar),
+            "created_at": timestamp(avatar.created_at),
+        }
+
+    async def delete(self, account: Account, avatar_id: str) -> None:
+        """Delete an own upload and every picture of it; running sessions keep theirs.
+
+        Raises:
+            ApiError: AVATAR_NOT_FOUND (another account's too), AVATAR_ACCESS_DENIED (public).
+        """
+        avatar = await self._store.avatar(avatar_id)
+        if avatar is None or avatar.account_id not in (None, account.id):
+            raise api_error("AVATAR_NOT_FOUND")
+        if avatar.account_id is None:
+            raise api_error("AVATAR_ACCESS_DENIED", suggestion="Public avatars cannot be deleted")
+        # Pictures first: if that fails, the avatar is still there to be deleted again.
+        await self._forget(avatar)
+        if not await self._store.delete_avatar(avatar.id, self._now()):
+            raise api_error("AVATAR_NOT_FOUND")
+        # A session that was being created may have put a portrait meanwhile.
+        await self._forget(avatar)
+
+    # Inside
+
+    def _record(
+        self, avatar_id: str, account_id: str | None, digest: str, ratio: AspectRatio
+    ) -> Avatar:
+        folder = _folder(avatar_id)
+        return Avatar(
+            avatar_id,
+            account_id,
+            ratio,
+            digest,
+            f"{folder}/original",
+            f"{folder}/image.jpg",
+            f"{folder}/preview.jpg",
+            self._now(),
+        )
+
+    async def _check_quota(self, account: Account, plan: Plan) -> None:
+        """Refuse before the photo is examined; ``add_avatar`` has the last word."""
+        limit = plan.avatars_per_cycle
+        if limit is None:
+            return
+        used = 0
+        if limit > 0:
+            used = (await self._store.usage(account, plan, self._now())).avatars_used
+        if used >= limit:
+            raise _limit_reached(limit, used)
+
+    async def _add(self, avatar: Avatar, plan: Plan, photo: bytes, portrait: Portrait) -> Avatar:
+        stored: Avatar | None = None
+        try:
+            await self._put(avatar, photo, portrait)
+            stored = await self._store.add_avatar(avatar, plan, self._now())
+        except AvatarLimitReached as error:
+            raise _limit_reached(error.limit, error.used) from None
+        finally:
+            # Refused, failed, or the same photo was faster: nobody will find these pictures.
+            if stored is None or stored.id != avatar.id:
+                await self._forget(avatar)
+        if stored.id == avatar.id:
+            self._warm(avatar)
+        return stored
+
+    async def _put(self, avatar: Avatar, photo: bytes, portrait: Portrait) -> None:
+        async with asyncio.TaskGroup() as group:
+            for key, data, kind in (
+                (avatar.original_key, photo, "application/octet-stream"),
+                (avatar.image_key, portrait.image, _JPEG),
+                (avatar.preview_key, portrait.preview, _JPEG),
+                *((_crop_key(avatar.id, r), crop, _JPEG) for r, crop in portrait.crops.items()),
+            ):
+                group.create_task(self._media.put(key, data, kind))
+
+    async def _forget(self, avatar: Avatar) -> None:
+        for ratio in RATIOS:
+            self._kept.pop((avatar.id, ratio), None)
+        await self._media.delete(
+            avatar.original_key,
+            avatar.image_key,
+            avatar.preview_key,
+            *(_crop_key(avatar.id, ratio) for ratio in RATIOS),
+        )
+
+    def _keep(self, avatar_id: str, ratio: AspectRatio, picture: bytes) -> None:
+        self._kept[avatar_id, ratio] = picture
+        self._kept.move_to_end((avatar_id, ratio))
+        while len(self._kept) > KEPT_PORTRAITS:
+            self._kept.popitem(last=False)
+
+    def _warm(self, avatar: Avatar) -> None:
+        """Have the workers prepare it, for the session that will likely follow."""
+        if len(self._warming) >= WARMING:
+            return
+        task = asyncio.create_task(self._warm_now(avatar), name=f"warm {avatar.id}")
+        self._warming.add(task)
+        task.add_done_callback(self._warming.discard)
+
+    async def _warm_now(self, avatar: Avatar) -> None:
+        try:
+            for ratio in dict.fromkeys((DEFAULT_RATIO, avatar.ratio)):
+                await self._dispatcher.warm(await self.portrait(avatar, ratio), ratio)
+        except Exception as error:
+            logger.warning("no worker was warmed", avatar=avatar.id, reason=type(error).__name__)
+
+
+def _folder(avatar_id: str) -> str:
+    return f"avatars/{avatar_id}"
+
+
+def _crop_key(avatar_id: str, ratio: AspectRatio) -> str:
+    return f"{_folder(avatar_id)}/{ratio.replace(':', 'x')}.jpg"
+
+
+def _picture_key(avatar: Avatar, picture: Picture) -> str:
+    return avatar.preview_key if picture == "preview" else avatar.image_key
+
+
+def _limit_reached(limit: int, used: int) -> ApiError:
+    return api_error(
+        "AVATAR_LIMIT_REACHED",
+        message="Custom avatars are not available on your plan" if limit == 0 else None,
+        suggestion="Upgrade your plan" if limit == 0 else None,
+        details={"avatars": {"limit": limit, "used": used, "remaining": max(0, limit - used)}},
+    )
