@@ -119,8 +119,19 @@ class AvatarTables:
                 },
             )
 
+    async def preview(self, link_id: str, now: datetime) -> tuple[str, str] | None:
+        """Account id and avatar id; None when it is unknown, used or expired. Only looks."""
+        statement = select(preview_links.c.account_id, preview_links.c.avatar_id).where(
+            preview_links.c.id == link_id,
+            preview_links.c.used_at.is_(None),
+            preview_links.c.expires_at > now,
+        )
+        async with self._database.reading() as connection:
+            row = (await connection.execute(statement)).first()
+        return None if row is None else (row.account_id, row.avatar_id)
+
     async def use_preview(self, link_id: str, now: datetime) -> tuple[str, str] | None:
-        """Account id and avatar id; None when it is unknown, used or expired. Marks it used."""
+        """The same, and marks it used: of several callers at once, one gets it."""
         statement = (
             update(preview_links)
             .where(
@@ -134,6 +145,12 @@ class AvatarTables:
         async with self._database.writing() as connection:
             row = (await connection.execute(statement)).first()
         return None if row is None else (row.account_id, row.avatar_id)
+
+    async def return_preview(self, link_id: str) -> None:
+        """It was used in vain (no worker was free, say): until it expires it works again."""
+        statement = update(preview_links).where(preview_links.c.id == link_id).values(used_at=None)
+        async with self._database.writing() as connection:
+            await connection.execute(statement)
 
 
 async def avatars_made(
