@@ -28,6 +28,8 @@ from worker.server_messages import timestamp
 logger = structlog.get_logger(__name__)
 
 PREFIX = "avat_"
+MAX_ID = 256
+"""Nothing longer is looked up."""
 DEFAULT_RATIO: AspectRatio = "4:3"
 """Of sessions that name none."""
 KEPT_PORTRAITS = 64
@@ -128,13 +130,9 @@ class Avatars:
             return
         digest = hashlib.sha256(photo).hexdigest()
         avatar = self._record(SAMPLE_AVATAR, None, digest, portrait.ratio)
-        # Another process may do the same: they write the same pictures to the same keys.
+        # Another process may do the same: it writes the same pictures to the same keys.
         await self._put(avatar, photo, portrait)
-        try:
-            await self._store.add_avatar(avatar, _UNLIMITED, self._now())
-        except Exception:
-            if await self._store.avatar(SAMPLE_AVATAR) is None:
-                raise
+        await self._store.add_avatar(avatar, _UNLIMITED, self._now())
 
     # Avatars out
 
@@ -144,9 +142,7 @@ class Avatars:
         Raises:
             ApiError: AVATAR_NOT_FOUND, or AVATAR_ACCESS_DENIED for another account's.
         """
-        avatar = await self._store.avatar(
-            self._default if avatar_id in self._aliases else avatar_id
-        )
+        avatar = await self._find(self._default if avatar_id in self._aliases else avatar_id)
         if avatar is None:
             raise api_error("AVATAR_NOT_FOUND")
         if avatar.account_id not in (None, account.id):
@@ -213,7 +209,7 @@ class Avatars:
         left = self._links.seconds_left(avatar_id, picture, exp, sig, self._now())
         if left <= 0:
             raise api_error("LINK_EXPIRED")
-        avatar = await self._store.avatar(avatar_id)
+        avatar = await self._find(avatar_id)
         if avatar is None:
             raise api_error("AVATAR_NOT_FOUND")
         return avatar, left
@@ -239,7 +235,7 @@ class Avatars:
         Raises:
             ApiError: AVATAR_NOT_FOUND (another account's too), AVATAR_ACCESS_DENIED (public).
         """
-        avatar = await self._store.avatar(avatar_id)
+        avatar = await self._find(avatar_id)
         if avatar is None or avatar.account_id not in (None, account.id):
             raise api_error("AVATAR_NOT_FOUND")
         if avatar.account_id is None:
@@ -252,6 +248,12 @@ class Avatars:
         await self._forget(avatar)
 
     # Inside
+
+    async def _find(self, avatar_id: str) -> Avatar | None:
+        # Not every database can be asked for every text.
+        if len(avatar_id) > MAX_ID or not avatar_id.isprintable():
+            return None
+        return await self._store.avatar(avatar_id)
 
     def _record(
         self, avatar_id: str, account_id: str | None, digest: str, ratio: AspectRatio
