@@ -42,6 +42,9 @@ class LocalSettings(BaseModel):
     )
     secret: SecretStr | None = Field(default=None, description="the workers' AVATAR_WORKER_SECRET")
     timeout_s: float = Field(default=15, gt=0, description="time for a worker to take a session")
+    warm_wait_s: float = Field(
+        default=30, ge=0, description="how long a session waits for workers that are starting"
+    )
 
 
 class RunPodSettings(BaseModel):

@@ -71,12 +71,15 @@ def _serve(arguments: argparse.Namespace) -> int:
     docs/configuration.md."""
     from worker.engines import engine_loader
     from worker.logs import configure_logging
+    from worker.parent import follow_parent
     from worker.server import serve
     from worker.service import Worker
     from worker.settings import load_settings
 
     settings = load_settings()
     configure_logging(settings.log)
+    if settings.parent_pid is not None:
+        follow_parent(settings.parent_pid)
 
     async def run() -> None:
         await serve(Worker(settings, engine_loader(settings)), settings)

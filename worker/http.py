@@ -98,6 +98,7 @@ def _status(
                 "running": now.running,
                 "engine": now.engine,
                 "ws_uri": now.ws_uri,
+                "joining": list(now.joining),
                 "sessions": [_summary(each) for each in now.sessions],
                 "ended": [_ended(each) for each in now.ended],
             }

@@ -264,6 +264,8 @@ class WorkerStatus:
     engine: str | None
     """None: still loading."""
     ws_uri: str
+    joining: Sequence[str]
+    """Ids of sessions that hold a slot and have not begun."""
     sessions: Sequence[SessionSummary]
     ended: Sequence[EndedSession]
 

@@ -196,6 +196,7 @@ class Worker:
             len(self._entries) + len(self._joining),
             self._engine.name if self._engine else None,
             self.ws_uri,
+            sorted(self._joining),
             self.sessions(),
             self._ended.after(ended_after),
         )

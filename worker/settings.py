@@ -134,6 +134,9 @@ class WorkerSettings(BaseSettings):
     drain_timeout_s: float = Field(
         default=120, ge=0, description="time sessions may go on after SIGTERM"
     )
+    parent_pid: int | None = Field(
+        default=None, ge=1, description="the parent process, with which the worker ends"
+    )
     record_dir: Path | None = Field(
         default=None, description="folder of file rooms; None: no file rooms"
     )

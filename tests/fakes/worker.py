@@ -68,7 +68,15 @@ class FakeWorker:
     def status(self, ended_after: int = 0) -> WorkerStatus:
         sessions = self.sessions()
         return WorkerStatus(
-            self.instance, self.condition, 4, len(sessions), "fake", "ws://x/v1/ws", sessions, []
+            self.instance,
+            self.condition,
+            4,
+            len(sessions),
+            "fake",
+            "ws://x/v1/ws",
+            [],
+            sessions,
+            [],
         )
 
     def whep_room(self, session_id: str) -> None:

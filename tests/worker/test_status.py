@@ -123,7 +123,8 @@ async def test_a_session_ended_before_it_began_never_begins():
         await running.worker.start()
         creating = asyncio.create_task(running.http.post("/sessions", json=body()))
         await asyncio.to_thread(engine.preparing.wait, 5)
-        assert (await status(running))["running"] == 1
+        early = await status(running)
+        assert (early["running"], early["joining"]) == (1, ["sess-1"])
         assert (await running.http.delete("/sessions/sess-1")).status_code == 200
         engine.go_on.set()
         answer = await creating
