@@ -10,6 +10,9 @@ from urllib.parse import quote, urlencode
 from api.secret import Secret
 from api.settings import ApiSettings
 
+AFTERTIME = timedelta(minutes=10)
+"""Links outlive the session by this, so that a late viewer is told that it has ended."""
+
 UNLIMITED_TTL = timedelta(hours=24)
 """How long the links of a session without expiry work."""
 
@@ -25,9 +28,10 @@ class WatchLinks:
         self._base = settings.base_url
 
     def urls(self, session_id: str, expires_at: datetime | None, now: datetime) -> dict[str, str]:
-        """``whep_url`` (for players) and ``watch_url`` (a page) of a session; they work until the
-        session expires."""
-        exp = str(int((expires_at or now + UNLIMITED_TTL).timestamp()))
+        """``whep_url`` (for players) and ``watch_url`` (a page) of a session; they work until
+        shortly after the session expires."""
+        until = expires_at + AFTERTIME if expires_at else now + UNLIMITED_TTL
+        exp = str(int(until.timestamp()))
         tail = f"{quote(session_id, safe='')}?{self.query(session_id, exp)}"
         return {
             "whep_url": f"{self._base}/whep/{tail}",

@@ -31,7 +31,8 @@ def test_links_work_until_the_session_expires(links: WatchLinks) -> None:
     address, exp, sig = parts(urls["whep_url"])
     assert address == "https://avatars.example.com/whep/sess_1"
     assert links.check("sess_1", exp, sig, NOW)
-    assert not links.check("sess_1", exp, sig, NOW + HOUR)
+    assert links.check("sess_1", exp, sig, NOW + HOUR), "to be told that it has ended"
+    assert not links.check("sess_1", exp, sig, NOW + HOUR + timedelta(minutes=10))
 
 
 def test_links_of_unlimited_sessions_work_for_a_day(links: WatchLinks) -> None:

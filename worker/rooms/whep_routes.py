@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
 from collections.abc import Callable
-from importlib import resources
 
 from fastapi import APIRouter, Request, Response
 
 from worker.http_errors import ApiError
 from worker.rooms.port import RoomError
+from worker.rooms.watch_page import watch_page
 from worker.rooms.whep import RoomFull, WhepRoom
 from worker.rooms.whep_offer import MAX_OFFER_BYTES, BadOffer, UnusableOffer
 
@@ -38,8 +35,7 @@ def whep_router(
             whoever knows the session's id.
     """
     router = APIRouter()
-    page = resources.files("worker.rooms").joinpath("watch.html").read_text("utf-8")
-    page_headers = _page_headers(page)
+    page, page_headers = watch_page()
 
     def room_of(request: Request, session_id: str) -> WhepRoom:
         token = _token(request)
@@ -146,21 +142,3 @@ def _refusal(error: ApiError) -> Response:
     if error.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
-
-
-def _page_headers(page: str) -> dict[str, str]:
-    """Nothing but the page's own script and style runs, and it talks to nobody but us."""
-    sources = {}
-    for element in ("script", "style"):
-        content = "".join(re.findall(rf"<{element}>(.*?)</{element}>", page, re.DOTALL))
-        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-        sources[element] = f"'sha256-{digest}'"
-    return {
-        "Content-Security-Policy": (
-            "default-src 'none'; img-src data:; connect-src 'self'; base-uri 'none'; "
-            f"form-action 'none'; script-src {sources['script']}; style-src {sources['style']}"
-        ),
-        "Cache-Control": "no-store",
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-    }
