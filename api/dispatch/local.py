@@ -115,8 +115,10 @@ class LocalDispatcher:
                 if placement is not None:
                     return placement
                 refused.add(worker.handle)
-            elif self._some_warming(refused) and self._now() < give_up_at:
+            elif self._some_starting() and self._now() < give_up_at:
                 await asyncio.sleep(WARMING_LOOK_S)
+                # Those that have started since may be asked again.
+                refused &= {each.handle for each in self._workers if each.serving}
             else:
                 raise NoWorker("no worker is free")
 
@@ -124,16 +126,15 @@ class LocalDispatcher:
         candidates = [each for each in self._workers if each.free and each.handle not in refused]
         return min(candidates, key=lambda each: each.occupied / each.capacity, default=None)
 
-    def _some_warming(self, refused: set[str]) -> bool:
-        for each in self._workers:
-            if each.handle in refused:
-                continue
-            if each.status is not None and each.status.state == "warming":
-                return True
-            mine = self._spawned is not None and each.handle == self._spawned.handle
-            if mine and each.status is None and self._spawned and self._spawned.starting:
-                return True
-        return False
+    def _some_starting(self) -> bool:
+        if any(each.status and each.status.state == "warming" for each in self._workers):
+            return True
+        ours = self._spawned
+        return ours is not None and ours.starting and not self._spawned_answers()
+
+    def _spawned_answers(self) -> bool:
+        ours = self._spawned
+        return any(each.status and ours and each.handle == ours.handle for each in self._workers)
 
     async def _offer(
         self, worker: Resident, session_id: str, body: Mapping[str, Any]

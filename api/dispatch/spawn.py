@@ -24,6 +24,9 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 STEADY_S = 60.0
 """A worker that lived so long begins with the first pause again."""
 
+LEAVE_S = 5.0
+"""After its sessions' time is over, a worker may take so long to close everything."""
+
 SERVE = (sys.executable, "-m", "worker", "serve")
 
 _PREFIX = "AVATAR_WORKER_"
@@ -91,7 +94,7 @@ class SpawnedWorker:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
         try:
-            async with asyncio.timeout(self._drain_s + 5):
+            async with asyncio.timeout(self._drain_s + LEAVE_S):
                 await process.wait()
         except TimeoutError:
             logger.warning("the worker did not leave; it is killed", pid=process.pid)

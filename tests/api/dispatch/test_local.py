@@ -12,6 +12,7 @@ import structlog
 from pydantic import SecretStr
 
 import api.dispatch.local
+import api.dispatch.resident
 from api.dispatch.local import LocalDispatcher
 from api.dispatch.port import NoWorker, OrderRefused, RoomToJoin
 from api.settings import LocalSettings
@@ -58,6 +59,13 @@ async def dispatcher(*workers, look_s=0.05, **settings):
         yield dispatcher
     finally:
         await dispatcher.aclose()
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Workers are given up after a moment."""
+    monkeypatch.setattr(api.dispatch.local, "END_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(api.dispatch.resident, "STATUS_TIMEOUT_S", 0.3)
 
 
 def free_port() -> int:
@@ -387,7 +395,7 @@ async def test_an_answer_that_is_lost_with_its_connection_does_not_lose_the_sess
         assert two.worker.sessions() == []
 
 
-async def test_a_worker_that_took_the_order_and_fell_mute_is_told_when_it_is_back():
+async def test_a_worker_that_took_the_order_and_fell_mute_is_told_when_it_is_back(impatient):
     async with (
         worker() as one,
         worker() as two,
@@ -412,8 +420,7 @@ async def test_a_worker_that_took_the_order_and_fell_mute_is_told_when_it_is_bac
         assert (await report(local, stored(placement))).state == "running"
 
 
-async def test_an_end_that_did_not_get_through_is_told_later(monkeypatch):
-    monkeypatch.setattr(api.dispatch.local, "END_TIMEOUT_S", 0.2)
+async def test_an_end_that_did_not_get_through_is_told_later(impatient):
     async with (
         worker() as one,
         Mute(one.port).running() as between,
