@@ -17,6 +17,7 @@ select_keys: Select[Any] = select(*KEY_COLUMNS)
 select_avatars: Select[Any] = select(*avatars.c)
 select_sessions: Select[Any] = select(*SESSION_COLUMNS)
 
+_SESSION_NAMES = tuple(column.name for column in SESSION_COLUMNS)
 _BILL = ("minutes_used", "from_plan", "from_purchased")
 
 
@@ -36,8 +37,8 @@ def as_avatar(row: Row[Any]) -> Avatar:
 
 
 def as_session(row: Row[Any]) -> Session:
-    """From ``select_sessions``."""
-    values = dict(row._mapping)
+    """From ``select_sessions``, whatever other columns were added to it."""
+    values = dict(zip(_SESSION_NAMES, row, strict=False))
     used, plan, purchased = (values.pop(name) for name in _BILL)
     bill = None if used is None else Bill(used, plan, purchased)
     return Session(**values, bill=bill)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Row, Select, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.records import UNBILLED, Account, EndReason, NewSession, Plan, RoomOrder, Session
@@ -31,9 +31,12 @@ REPEAT_WINDOW = timedelta(seconds=60)
 """How young a started session must be for the same create to be taken for a retry."""
 
 
-def minutes_of(session: Session, now: datetime) -> int:
-    """Minutes a session costs by ``now``: its whole seconds, rounded up to minutes."""
-    return -(-session.duration_s(now) // 60)
+def minutes_between(start: datetime | None, end: datetime) -> int:
+    """What a session costs that ran from ``start`` to ``end``: its whole seconds (those the API
+    shows as its duration), rounded up to minutes. 0 when it never started."""
+    if start is None:
+        return 0
+    return max(0, -(-int((end - start).total_seconds()) // 60))
 
 
 class SessionTables:
@@ -60,12 +63,14 @@ class SessionTables:
             if first is not None:
                 return Stored(first, new=False)
             running = await _running(connection, account.id)
-            for session, fingerprint in running:
-                young = now - session.created_at < REPEAT_WINDOW
-                if young and new.fingerprint and fingerprint == new.fingerprint:
-                    return Stored(session, new=False)
+            for row in running:
+                young = now - row.created_at < REPEAT_WINDOW
+                if young and new.fingerprint and row.fingerprint == new.fingerprint:
+                    query = select_sessions.where(sessions.c.id == row.id)
+                    first = as_session((await connection.execute(query)).one())
+                    return Stored(first, new=False)
             # A session that is only created takes no slot yet, but there must be one for it.
-            await _admit(connection, account, plan, [session for session, _ in running], now)
+            await _admit(connection, account, plan, running, now)
             session = Session(
                 id=new.id,
                 account_id=new.account_id,
@@ -93,6 +98,43 @@ class SessionTables:
             )
         return Stored(session, new=True)
 
+    async def repeated_session(
+        self,
+        account_id: str,
+        fingerprint: str,
+        idempotency_key: str | None,
+        request_digest: str,
+        now: datetime,
+    ) -> Session | None:
+        """The session ``create_session`` would return for a repeated request; None: the request is
+        no repetition. Only looks.
+
+        Raises:
+            IdempotencyConflict.
+        """
+        async with self._database.reading() as connection:
+            if idempotency_key is not None:
+                query = select_sessions.add_columns(sessions.c.request_digest).where(
+                    sessions.c.account_id == account_id,
+                    sessions.c.idempotency_key == idempotency_key,
+                    sessions.c.created_at > now - IDEMPOTENCY_KEPT,
+                )
+                row = (await connection.execute(query)).first()
+                if row is not None:
+                    if row.request_digest != request_digest:
+                        raise IdempotencyConflict(idempotency_key)
+                    return as_session(row)
+            if not fingerprint:
+                return None
+            query = select_sessions.where(
+                sessions.c.account_id == account_id,
+                sessions.c.status == "started",
+                sessions.c.fingerprint == fingerprint,
+                sessions.c.created_at > now - REPEAT_WINDOW,
+            )
+            row = (await connection.execute(query.order_by(sessions.c.created_at))).first()
+        return None if row is None else as_session(row)
+
     async def start_session(
         self, session_id: str, account_id: str, plan: Plan, now: datetime
     ) -> tuple[Session, bool]:
@@ -114,7 +156,7 @@ class SessionTables:
                 raise SessionOver(session_id)
             if session.status == "started":
                 return session, False
-            running = [session for session, _ in await _running(connection, account.id)]
+            running = await _running(connection, account.id)
             await _admit(connection, account, plan, running, now)
             started = (
                 await connection.execute(
@@ -250,7 +292,11 @@ class SessionTables:
             # A worker's clock may be behind ours.
             ended_at = max(now, session.started_at or now)
             unserved = reason == "server_error" and session.ready_at is None
-            used = 0 if reason in UNBILLED or unserved else minutes_of(session, ended_at)
+            used = (
+                0
+                if reason in UNBILLED or unserved
+                else minutes_between(session.started_at, ended_at)
+            )
             bill = await charge(connection, account, plan, session.id, used, ended_at)
             ended = (
                 await connection.execute(
@@ -292,25 +338,24 @@ async def _first_with_key(
     return as_session(row)
 
 
-async def _running(connection: AsyncConnection, account_id: str) -> Sequence[tuple[Session, str]]:
-    """The account's sessions that hold a slot, each with its fingerprint."""
-    query = select_sessions.add_columns(sessions.c.fingerprint).where(
-        sessions.c.account_id == account_id, sessions.c.status == "started"
-    )
-    rows = (await connection.execute(query)).all()
-    return [(as_session(row), row.fingerprint) for row in rows]
+async def _running(connection: AsyncConnection, account_id: str) -> Sequence[Row[Any]]:
+    """What is needed to know of the account's sessions that hold a slot."""
+    query: Select[Any] = select(
+        sessions.c.id, sessions.c.created_at, sessions.c.started_at, sessions.c.fingerprint
+    ).where(sessions.c.account_id == account_id, sessions.c.status == "started")
+    return (await connection.execute(query)).all()
 
 
 async def _admit(
     connection: AsyncConnection,
     account: Account,
     plan: Plan,
-    running: Sequence[Session],
+    running: Sequence[Row[Any]],
     now: datetime,
 ) -> None:
     """Raises ``NoMinutes``, then ``ConcurrencyReached``."""
     if plan.included_minutes is not None:
-        used = sum(minutes_of(session, now) for session in running)
+        used = sum(minutes_between(row.started_at, now) for row in running)
         if (await balance(connection, account, plan, now)).left(used) == 0:
             raise NoMinutes
     if len(running) >= plan.concurrency:

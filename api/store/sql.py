@@ -17,7 +17,7 @@ from api.store.migrate import require_current
 from api.store.periods import billing_period
 from api.store.rows import as_session, lock_account, select_sessions
 from api.store.sealing import Sealer
-from api.store.sessions import SessionTables, minutes_of
+from api.store.sessions import SessionTables, minutes_between
 from api.store.tables import sessions
 
 
@@ -115,7 +115,7 @@ class SqlStore(AccountTables, SessionTables, AvatarTables):
             active = [as_session(row) for row in (await connection.execute(query)).all()]
             before = await balance(connection, account, plan, now)
             made = await avatars_made(connection, account.id, account.anchor_day, now)
-        active_minutes = sum(minutes_of(session, now) for session in active)
+        active_minutes = sum(minutes_between(session.started_at, now) for session in active)
         from_plan, from_packages = before.split(active_minutes)
         return Usage(
             period_start=start,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
+from api.store.engine import Database, database_url
 from api.store.migrate import migrate
 from api.store.sql import SqlStore, open_store
+from api.store.tables import metadata
 from tests.api.store.rows import SEAL_KEY
 from tests.fakes.postgres import PostgresServer, PostgresUnavailable, postgres_server
 
@@ -25,9 +30,22 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where migrated databases wait to be copied."""
-    return tmp_path_factory.mktemp("templates")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated file, to be copied."""
+    path = tmp_path_factory.mktemp("template") / "avatar.db"
+    asyncio.run(migrate(f"sqlite:///{path}"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """A migrated database, to be emptied after each test."""
+    with asyncio.Runner() as runner, contextlib.ExitStack() as stack:
+        databases = postgres.database()
+        url = runner.run(databases.__aenter__())
+        stack.callback(lambda: runner.run(databases.__aexit__(None, None, None)))
+        runner.run(migrate(url))
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -42,21 +60,23 @@ async def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-async def url(
-    request: pytest.FixtureRequest, templates: Path, tmp_path: Path
-) -> AsyncIterator[str]:
-    """A database with the current schema."""
+def migrated_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
-        template = templates / "template.db"
-        if not template.exists():
-            await migrate(f"sqlite:///{template}")
-        shutil.copy(template, tmp_path / "avatar.db")
-        yield f"sqlite+aiosqlite:///{tmp_path / 'avatar.db'}"
-        return
-    server: PostgresServer = request.getfixturevalue("postgres")
-    async with server.database() as fresh:
-        await migrate(fresh)
-        yield fresh
+        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "avatar.db")
+        return f"sqlite+aiosqlite:///{tmp_path / 'avatar.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+async def url(migrated_url: str) -> AsyncIterator[str]:
+    """A database with the current schema and no rows."""
+    yield migrated_url
+    if migrated_url.startswith("postgres"):
+        database = Database(database_url(migrated_url))
+        async with database.writing() as connection:
+            await connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)}"))
+        await database.aclose()
 
 
 @pytest.fixture

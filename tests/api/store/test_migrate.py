@@ -71,7 +71,9 @@ async def test_a_database_without_tables_says_what_to_run(empty_url: str) -> Non
         await store.aclose()
 
 
-async def test_an_older_or_newer_schema_is_told(url: str) -> None:
+async def test_an_older_or_newer_schema_is_told(empty_url: str) -> None:
+    url = empty_url
+    await migrate(url)
     store = await open_store(url)
     try:
         async with store._database.writing() as connection:
