@@ -9,6 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.errors import CATALOGUE
 
 
+def _no_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
 class ErrorDetail(BaseModel):
     """What went wrong."""
 
@@ -16,8 +20,12 @@ class ErrorDetail(BaseModel):
 
     code: str = Field(description="for programs; see the endpoint's description")
     message: str
-    suggestion: str = Field(default="", description="what to do about it; may be absent")
-    details: dict[str, Any] = Field(default={}, description="figures; may be absent")
+    suggestion: str = Field(
+        default="", description="what to do about it", json_schema_extra=_no_default
+    )
+    details: dict[str, Any] = Field(
+        default={}, description="figures", json_schema_extra=_no_default
+    )
 
 
 class ErrorAnswer(BaseModel):

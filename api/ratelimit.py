@@ -12,7 +12,7 @@ import contextlib
 import ipaddress
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from limits import RateLimitItemPerMinute
@@ -124,14 +124,14 @@ class RateLimits:
             return None
         try:
             async with asyncio.timeout(_REDIS_ANSWER_S):
-                while self._redis is None:  # only while the process starts, or Redis is away
+                while self._redis is None:  # noqa: ASYNC110 - while the process starts
                     await asyncio.sleep(0.01)
                 redis = self._redis
                 used = await redis.incr(key, 60)
                 reset = await redis.get_expiry(key)
                 if used > 1 and reset <= time.time() + 0.001:
                     # Its writer died between counting and setting the end: it would never end.
-                    await redis.bridge.get_connection().expire(redis.bridge.prefixed_key(key), 60)
+                    await _client(redis).expire(redis.bridge.prefixed_key(key), 60)
                     reset = time.time() + 60
         except Exception as error:
             self._away(error)
@@ -163,7 +163,7 @@ class RateLimits:
         while not self._stop.is_set():
             try:
                 storage = RedisStorage(f"async+{url}", connect_timeout=_REDIS_ANSWER_S)
-                async with storage.bridge.get_connection():
+                async with _client(storage):
                     self._redis = storage
                     await self._stop.wait()
             except Exception as error:
@@ -172,6 +172,12 @@ class RateLimits:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), _REDIS_PAUSE_S)
         self._redis = None
+
+
+def _client(storage: RedisStorage) -> Any:
+    """The connections of a storage; the library leaves it to us to open and close them."""
+    bridge: Any = storage.bridge
+    return bridge.get_connection()
 
 
 def _check_url(url: str) -> None:

@@ -47,5 +47,3 @@ class Services:
     sessions: Sessions
     supervisor: Supervisor
     now: Callable[[], datetime] = utc_now
-    draining: bool = False
-    """The process is going: no new sessions."""

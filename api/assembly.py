@@ -1,0 +1,61 @@
+"""How the parts of the control plane are put together. Opens nothing, starts nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from api.avatars.port import MediaStore, PortraitMaker
+from api.avatars.service import Avatars
+from api.dispatch.port import Dispatcher
+from api.metrics import ApiMetrics
+from api.plans import Plans
+from api.ratelimit import RateLimits
+from api.secret import Secret
+from api.services import Services, utc_now
+from api.sessions import Sessions
+from api.settings import ApiSettings
+from api.store.port import Store
+from api.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from api.livekit_rooms import LiveKitRooms
+
+
+def assemble(
+    settings: ApiSettings,
+    secret: Secret,
+    store: Store,
+    media: MediaStore,
+    portraits: PortraitMaker,
+    dispatcher: Dispatcher,
+    plans: Plans,
+    livekit: LiveKitRooms | None = None,
+    now: Callable[[], datetime] = utc_now,
+) -> Services:
+    """The services of one process, over parts that others opened and will close.
+
+    Raises:
+        SettingsError: the Redis URL cannot be used.
+    """
+    metrics = ApiMetrics()
+    avatars = Avatars(settings, secret, store, media, portraits, dispatcher, now)
+    sessions = Sessions(settings, secret, store, dispatcher, plans, metrics, livekit, avatars, now)
+    supervisor = Supervisor(settings.lifecycle, store, dispatcher, plans, metrics, sessions, now)
+    return Services(
+        settings=settings,
+        secret=secret,
+        store=store,
+        media=media,
+        portraits=portraits,
+        dispatcher=dispatcher,
+        plans=plans,
+        metrics=metrics,
+        rates=RateLimits(settings, metrics),
+        livekit=livekit,
+        avatars=avatars,
+        sessions=sessions,
+        supervisor=supervisor,
+        now=now,
+    )
