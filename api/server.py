@@ -1,0 +1,194 @@
+"""A running control plane: its parts opened, its port listened on, until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from api.app import create_app
+from api.assembly import assemble
+from api.avatars.media import open_media
+from api.avatars.portraits import FacePortraits
+from api.dispatch.choose import open_dispatcher
+from api.plans import load_plans
+from api.secret import load_secret
+from api.services import Services
+from api.settings import PREFIX, ApiSettings
+from api.store.migrate import migrate
+from api.store.sql import open_store
+from worker.logs import configure_logging
+from worker.settings import LogSettings as ChainSettings
+
+logger = structlog.get_logger(__name__)
+
+MAX_HEADERS_BYTES = 64 * 1024
+MAX_WS_MESSAGE_BYTES = 10 * 2**20
+WS_PING_S = 20.0
+ROOM_TOKENS = "room tokens"
+"""What the store seals room tokens for."""
+
+
+class PortError(OSError):
+    """An address cannot be listened on; the text names the setting to change."""
+
+
+@asynccontextmanager
+async def running_services(settings: ApiSettings) -> AsyncIterator[Services]:
+    """Everything a process needs, opened and at work; closed again in reverse, also when a later
+    part cannot be opened.
+
+    Raises:
+        SettingsError, StoreError: what cannot be used, and what to do.
+    """
+    plans = load_plans(settings.plans_file, settings.default_plan)
+    secret = await asyncio.to_thread(load_secret, settings)
+    async with AsyncExitStack() as stack:
+        dispatcher = open_dispatcher(settings)
+        stack.push_async_callback(dispatcher.aclose)
+        await migrate(settings.database)
+        store = await open_store(settings.database, secret.key(ROOM_TOKENS))
+        stack.push_async_callback(store.aclose)
+        media = await open_media(settings)
+        stack.push_async_callback(media.aclose)
+        portraits = FacePortraits(settings.image_workers)
+        stack.push_async_callback(portraits.aclose)
+        livekit = None
+        if settings.livekit.url is not None:
+            from api.livekit_rooms import LiveKitRooms
+
+            livekit = LiveKitRooms(settings.livekit)
+            stack.push_async_callback(livekit.aclose)
+        services = assemble(settings, secret, store, media, portraits, dispatcher, plans, livekit)
+        stack.push_async_callback(services.avatars.aclose)
+        stack.push_async_callback(services.rates.aclose)
+        await services.rates.start()
+        stack.push_async_callback(services.sessions.aclose)
+        await dispatcher.start()
+        await services.avatars.seed_public()
+        services.supervisor.start()
+        stack.push_async_callback(services.supervisor.aclose)
+        yield services
+
+
+class _HttpServer(uvicorn.Server):
+    """uvicorn without its own signal handlers: ``serve`` has the better ones."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+@asynccontextmanager
+async def http_server(
+    app: FastAPI, settings: ApiSettings, listener: socket.socket
+) -> AsyncIterator[asyncio.Task[None]]:
+    """The HTTP service on ``listener`` while the context lasts; then no new connections, and
+    ``drain_s`` for requests under way. Yields its task, which ends early only by failing."""
+    server = _HttpServer(
+        uvicorn.Config(
+            app,
+            http="h11",
+            h11_max_incomplete_event_size=MAX_HEADERS_BYTES,
+            ws_max_size=MAX_WS_MESSAGE_BYTES,
+            ws_ping_interval=WS_PING_S,
+            ws_ping_timeout=WS_PING_S,
+            ws_per_message_deflate=False,
+            proxy_headers=True,
+            forwarded_allow_ips=settings.proxies,
+            server_header=False,
+            access_log=False,
+            log_config=None,
+            lifespan="on",
+            # uvicorn waits in whole seconds, and for 0 without end.
+            timeout_graceful_shutdown=max(1, round(settings.lifecycle.drain_s)),
+        )
+    )
+    task = asyncio.create_task(server.serve([listener]), name="http server")
+    try:
+        while not server.started:
+            if task.done():
+                task.result()
+                raise RuntimeError("the HTTP service did not start; the log says why")
+            await asyncio.sleep(0.01)
+        yield task
+    finally:
+        server.should_exit = True
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def serve(settings: ApiSettings) -> None:
+    """Run until SIGTERM or SIGINT: then new sessions are refused, requests under way are answered,
+    everything is closed. Sessions go on at their workers. A second signal exits at once with
+    status 1.
+
+    Raises:
+        PortError, SettingsError, StoreError: why it cannot run.
+    """
+    configure_logging(ChainSettings(**settings.log.model_dump()))
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(1)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    listener = bind(settings)
+    try:
+        settings = settings.model_copy(update={"port": int(listener.getsockname()[1])})
+        async with (
+            running_services(settings) as services,
+            http_server(create_app(services), settings, listener) as serving,
+        ):
+            logger.info("listening", host=settings.host, port=settings.port)
+            print(f"\n  Open {settings.base_url}\n", flush=True)
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            services.sessions.draining = True
+            logger.info("draining", timeout_s=settings.lifecycle.drain_s)
+            if serving.done():
+                serving.result()
+    finally:
+        listener.close()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def bind(settings: ApiSettings) -> socket.socket:
+    """A socket on the settings' address.
+
+    Raises:
+        PortError: it cannot be listened on.
+    """
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise _port_error(settings, error) from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise _port_error(settings, error) from error
+    return listener
+
+
+def _port_error(settings: ApiSettings, error: OSError) -> PortError:
+    return PortError(
+        f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); set {PREFIX}HOST and"
+        f" {PREFIX}PORT to a free address"
+    )
