@@ -30,7 +30,8 @@ class Caller:
     """An authenticated request's account."""
 
     account: Account
-    key: ApiKey
+    key: ApiKey | None
+    """None: whoever opened the account's preview link."""
     plan: Plan
 
 

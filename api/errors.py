@@ -133,6 +133,9 @@ CATALOGUE: dict[str, Known] = {
     "AVATAR_LIMIT_REACHED": Known(403, "Avatar limit reached for this billing cycle"),
     "SESSION_NOT_FOUND": Known(404, "Session not found"),
     "AVATAR_NOT_FOUND": Known(404, "Avatar not found"),
+    "PREVIEW_NOT_FOUND": Known(
+        404, "This preview is no longer available", "Preview links work once; ask for a new one"
+    ),
     "WATCH_LINK_INVALID": Known(
         403,
         "This link is not valid, or has expired",
