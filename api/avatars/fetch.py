@@ -50,10 +50,12 @@ class _NotAllowed(Exception):
 class _CheckedBackend(httpcore.AsyncNetworkBackend):
     """Connects to checked addresses only."""
 
-    def __init__(self, resolver: Resolver, allow_private: bool) -> None:
+    def __init__(
+        self, resolver: Resolver, connector: httpcore.AsyncNetworkBackend, allow_private: bool
+    ) -> None:
         self._resolver = resolver
+        self._connector = connector
         self._allow_private = allow_private
-        self._inner = httpcore.AnyIOBackend()
 
     async def connect_tcp(
         self,
@@ -76,7 +78,7 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
         failure: Exception | None = None
         for address in addresses:
             try:
-                return await self._inner.connect_tcp(
+                return await self._connector.connect_tcp(
                     address, port, timeout, local_address, socket_options
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
@@ -101,6 +103,7 @@ class ImageFetcher:
         *,
         allow_private: bool = False,
         resolver: Resolver = resolve,
+        connector: httpcore.AsyncNetworkBackend | None = None,
         time_limit_s: float = TIME_LIMIT_S,
         tls: ssl.SSLContext | None = None,
     ) -> None:
@@ -109,12 +112,14 @@ class ImageFetcher:
         Args:
             allow_private: addresses are not checked (closed networks).
             resolver: default: the system's.
+            connector: what connects to a checked address; default: TCP.
             time_limit_s: for one photo, from the look-up to the last byte.
             tls: whom to trust; default: the authorities browsers trust.
         """
         self._tls = tls
-        self._allow_private = allow_private
-        self._resolver = resolver
+        self._backend = _CheckedBackend(
+            resolver, connector or httpcore.AnyIOBackend(), allow_private
+        )
         self._time_limit_s = time_limit_s
 
     async def fetch(self, url: str) -> bytes:
@@ -140,8 +145,7 @@ class ImageFetcher:
             raise _unreachable("the connection broke off") from None
 
     async def _follow(self, url: httpx.URL) -> bytes:
-        backend = _CheckedBackend(self._resolver, self._allow_private)
-        async with httpcore.AsyncConnectionPool(self._tls, network_backend=backend) as pool:
+        async with httpcore.AsyncConnectionPool(self._tls, network_backend=self._backend) as pool:
             for _ in range(MAX_REDIRECTS + 1):
                 answer = await self._get(pool, url)
                 if isinstance(answer, bytes):
@@ -188,6 +192,8 @@ def _checked(url: httpx.URL) -> httpx.URL:
         raise _not_allowed("it does not begin with http:// or https://")
     if not url.host:
         raise _not_allowed("it names no host")
+    if url.port is not None and not 0 < url.port < 65536:
+        raise _not_allowed("it is not a valid URL")
     if url.userinfo:
         raise _not_allowed("it holds a user name or password")
     return url

@@ -20,7 +20,7 @@ class FolderMedia:
 
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         """Keep ``data``; an older value is replaced whole or not at all."""
-        await asyncio.to_thread(_write, self._path(key), data)
+        await asyncio.to_thread(_write, self._folder, self._path(key), data)
 
     async def get(self, key: str) -> bytes:
         """What was put.
@@ -45,7 +45,7 @@ class FolderMedia:
         """Raise ``OSError`` when the folder cannot be written."""
         probe = self._folder / f".check-{secrets.token_hex(8)}"
         try:
-            await asyncio.to_thread(_write, probe, b"")
+            await asyncio.to_thread(_write, self._folder, probe, b"")
         finally:
             await asyncio.to_thread(probe.unlink, missing_ok=True)
 
@@ -68,10 +68,12 @@ class FolderMedia:
                 folder.rmdir()
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(root: Path, path: Path, data: bytes) -> None:
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Strangers' photos: nobody else on this machine looks in.
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             file = draft.open("xb")
             break

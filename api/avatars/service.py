@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from ulid import ULID
@@ -26,6 +26,8 @@ from api.store.port import AvatarLimitReached, Store
 from worker.server_messages import timestamp
 
 logger = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 PREFIX = "avat_"
 MAX_ID = 256
@@ -67,13 +69,14 @@ class Avatars:
         self._default = settings.default_avatar
         self._fetcher = fetcher or ImageFetcher(allow_private=settings.allow_private_image_urls)
         self._kept: OrderedDict[tuple[str, AspectRatio], bytes] = OrderedDict()
+        self._background: set[asyncio.Task[Any]] = set()
         self._warming: set[asyncio.Task[None]] = set()
 
     async def aclose(self) -> None:
         """Wait a moment for what runs in the background, then stop it."""
-        if not self._warming:
+        if not self._background:
             return
-        _, late = await asyncio.wait(self._warming, timeout=CLOSE_S)
+        _, late = await asyncio.wait(self._background, timeout=CLOSE_S)
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
@@ -95,7 +98,10 @@ class Avatars:
         await self._check_quota(account, plan)
         portrait = await self._portraits.make(photo)
         avatar = self._record(f"{PREFIX}{ULID()}", account.id, digest, portrait.ratio)
-        return await self._add(avatar, plan, photo, portrait)
+        # Whoever gives up waiting: it is stored whole, or not at all.
+        return await asyncio.shield(
+            self._in_background(self._add(avatar, plan, photo, portrait), f"store {avatar.id}")
+        )
 
     async def from_url(self, account: Account, plan: Plan, url: str) -> Avatar:
         """The avatar of the photo at a public address.
@@ -297,14 +303,20 @@ class Avatars:
         return stored
 
     async def _put(self, avatar: Avatar, photo: bytes, portrait: Portrait) -> None:
-        async with asyncio.TaskGroup() as group:
-            for key, data, kind in (
-                (avatar.original_key, photo, "application/octet-stream"),
-                (avatar.image_key, portrait.image, _JPEG),
-                (avatar.preview_key, portrait.preview, _JPEG),
-                *((_crop_key(avatar.id, r), crop, _JPEG) for r, crop in portrait.crops.items()),
-            ):
-                group.create_task(self._media.put(key, data, kind))
+        puts = (
+            (avatar.original_key, photo, "application/octet-stream"),
+            (avatar.image_key, portrait.image, _JPEG),
+            (avatar.preview_key, portrait.preview, _JPEG),
+            *((_crop_key(avatar.id, r), crop, _JPEG) for r, crop in portrait.crops.items()),
+        )
+        # All of them end before one's failure is told: none may write after the others were
+        # deleted.
+        ends = await asyncio.gather(
+            *(self._media.put(*put) for put in puts), return_exceptions=True
+        )
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
 
     async def _forget(self, avatar: Avatar) -> None:
         for ratio in RATIOS:
@@ -326,9 +338,15 @@ class Avatars:
         """Have the workers prepare it, for the session that will likely follow."""
         if len(self._warming) >= WARMING:
             return
-        task = asyncio.create_task(self._warm_now(avatar), name=f"warm {avatar.id}")
+        task = self._in_background(self._warm_now(avatar), f"warm {avatar.id}")
         self._warming.add(task)
         task.add_done_callback(self._warming.discard)
+
+    def _in_background(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        task = asyncio.create_task(work, name=name)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
 
     async def _warm_now(self, avatar: Avatar) -> None:
         try:
