@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse
 from starlette.applications import Starlette
 
 from api.errors import RateLimited
+from api.gateway_client import SEND_TIMEOUT_S
 from api.gateway_conversation import Conversation
 from api.gateway_metrics import GatewayMetrics
 from api.records import Session
@@ -40,6 +41,7 @@ class Gateway:
         self.server_version = metadata.version(PACKAGE)
         self.metrics = GatewayMetrics(services.metrics.registry)
         self.init_limit = InitLimit(failed_inits)
+        self.send_timeout_s = SEND_TIMEOUT_S
         self.current: dict[str, Conversation] = {}
         """The newest client of each session."""
         self._graces: dict[str, asyncio.Task[None]] = {}

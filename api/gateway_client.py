@@ -35,7 +35,7 @@ class ClientLost(Exception):
 class ClientSocket:
     """Messages to and from one client. One task receives, one sends."""
 
-    def __init__(self, websocket: WebSocket, send_timeout_s: float = SEND_TIMEOUT_S) -> None:
+    def __init__(self, websocket: WebSocket, send_timeout_s: float) -> None:
         self._websocket = websocket
         self._send_timeout_s = send_timeout_s
         self.close_reason: str | None = None

@@ -58,7 +58,7 @@ class Conversation:
     def __init__(self, gateway: Gateway, websocket: WebSocket) -> None:
         self._gateway = gateway
         self._services = gateway.services
-        self._client = ClientSocket(websocket)
+        self._client = ClientSocket(websocket, gateway.send_timeout_s)
         self._protocol = ServerProtocol(gateway.server_version, now=gateway.services.now)
         self._inlet = Inlet()
         self._log = logger

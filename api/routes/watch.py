@@ -58,7 +58,11 @@ _PAGE, _PAGE_HEADERS = watch_page()
 def _client(app: Starlette) -> httpx.AsyncClient:
     found: httpx.AsyncClient | None = getattr(app.state, "watch_client", None)
     if found is None:
-        found = app.state.watch_client = httpx.AsyncClient(timeout=TIMEOUT)
+        found = app.state.watch_client = httpx.AsyncClient(
+            timeout=TIMEOUT,
+            # A proxy of the environment has nothing to do between us and our workers.
+            trust_env=False,
+        )
     return found
 
 

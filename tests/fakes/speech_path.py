@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import uvicorn
@@ -18,9 +19,11 @@ from websockets.exceptions import ConnectionClosed
 from api.app import create_app
 from api.gateway import gateway_of
 from api.gateway_socket import SERVER_OPTIONS
-from api.records import NewSession, Plan, RoomOrder, Session
+from api.metrics import ApiMetrics
+from api.records import EndReason, NewSession, Plan, RoomOrder, Session
 from api.secret import Secret, token_digest
 from api.services import Services, utc_now
+from api.settings import ApiSettings
 from api.store.migrate import migrate
 from api.store.sql import SqlStore, open_store
 from tests.fakes.resident import Running, body
@@ -45,6 +48,15 @@ class SpeechPath:
     @property
     def store(self) -> Any:
         return self.services.store
+
+    @property
+    def ends(self) -> dict[str, EndReason]:
+        """How sessions end on their workers, to be found out by whoever looks."""
+        known: dict[str, EndReason] = self.services.supervisor.known
+        return known
+
+    async def finish(self, session: Session, reason: EndReason) -> None:
+        await self.services.sessions.finish(session, reason, utc_now())
 
     @property
     def port(self) -> int:
@@ -107,6 +119,36 @@ class SpeechPath:
 
     async def _ended(self, session: Session) -> bool:
         return (await self.now(session)).status == "ended"
+
+
+class Ends:
+    """Knows how sessions ended on their workers, for the look a test is about."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self.store = store
+        self.known: dict[str, EndReason] = {}
+
+    async def look(self, sessions: Sequence[Session]) -> None:
+        for session in sessions:
+            if (reason := self.known.get(session.id)) is not None:
+                await self.finish(session, reason, utc_now())
+
+    async def finish(self, session: Session, reason: EndReason, at: datetime) -> Session | None:
+        return await self.store.end_session(session.id, reason, PLAN, at)
+
+
+def speech_services(store: SqlStore, folder: Path) -> Any:
+    ends = Ends(store)
+    return SimpleNamespace(
+        settings=ApiSettings(data_dir=folder),
+        secret=Secret("s" * 32),
+        store=store,
+        metrics=ApiMetrics(),
+        dispatcher=SimpleNamespace(platforms=frozenset({"local"})),
+        sessions=ends,
+        supervisor=ends,
+        now=utc_now,
+    )
 
 
 @asynccontextmanager
