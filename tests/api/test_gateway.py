@@ -129,7 +129,7 @@ async def test_a_session_through_the_gateway(path: SpeechPath) -> None:
             await say(client, "session.end")
             assert (await hear_type(client, "session.ended"))["reason"] == "client_request"
             assert await closed(client) == (1000, "client_request")
-        path.ends[session.id] = "client_request"
+        path.end_on_worker(session, "client_request")
         await path.until_ended(session)
 
 
@@ -238,7 +238,7 @@ async def test_sessions_that_are_not_running_are_refused(path: SpeechPath) -> No
 
 
 async def test_a_platform_that_is_served_no_more(path: SpeechPath) -> None:
-    path.services.dispatcher.platforms = frozenset({"daily"})  # type: ignore[misc]
+    path.dispatcher.platforms = frozenset({"daily"})
     session = await path.new_session()
     async with path.dial() as client:
         assert (await path.enter(client, session))["error"] == "Invalid room platform"
@@ -585,7 +585,7 @@ async def test_a_dead_worker_is_noticed(path: SpeechPath, monkeypatch: pytest.Mo
     async with scripted_worker(worker) as address, path.dial() as client:
         await path.place_at(session, address)
         await path.enter(client, session)
-        path.ends[session.id] = "server_error"
+        path.end_on_worker(session, "server_error")
         assert (await hear(client))["error"] == "Internal server error"
         assert await closed(client) == (1011, "server_error")
         over.set()
@@ -636,7 +636,7 @@ async def test_the_slot_is_looked_at_when_the_client_goes(path: SpeechPath) -> N
     async with served(path) as (session, _, _):
         async with path.dial() as client:
             await path.enter(client, session)
-            path.ends[session.id] = "websocket_closed"
+            path.end_on_worker(session, "websocket_closed")
         assert (await path.until_ended(session)).end_reason == "websocket_closed"
 
 
@@ -654,7 +654,7 @@ async def test_the_worker_s_close_is_passed_on(path: SpeechPath, reason: Any, co
 async def test_a_killed_worker(path: SpeechPath) -> None:
     async with served(path) as (session, _, server), path.dial() as client:
         await path.enter(client, session, events=["lifecycle"])
-        path.ends[session.id] = "server_error"
+        path.end_on_worker(session, "server_error")
         for each in list(server.current.values()):
             each._connection.transport.abort()
         error = await hear(client)

@@ -5,30 +5,35 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from api.app import create_app
+from api.assembly import assemble
+from api.avatars.folder import FolderMedia
+from api.avatars.port import PortraitMaker
+from api.dispatch.port import Order
 from api.gateway import gateway_of
 from api.gateway_socket import SERVER_OPTIONS
-from api.metrics import ApiMetrics
+from api.plans import load_plans
 from api.records import EndReason, NewSession, Plan, RoomOrder, Session
 from api.secret import Secret, token_digest
 from api.services import Services, utc_now
 from api.settings import ApiSettings
 from api.store.migrate import migrate
 from api.store.sql import SqlStore, open_store
+from tests.fakes.dispatcher import FakeDispatcher, FakeRun
 from tests.fakes.resident import Running, body
 
 PATIENCE_S = 20.0
+SECRET = "a secret of the tests, of 32 characters or more"
 PLAN = Plan("test", "Test", 100, None, None, None, True)
 
 
@@ -50,10 +55,13 @@ class SpeechPath:
         return self.services.store
 
     @property
-    def ends(self) -> dict[str, EndReason]:
-        """How sessions end on their workers, to be found out by whoever looks."""
-        known: dict[str, EndReason] = self.services.supervisor.known
-        return known
+    def dispatcher(self) -> FakeDispatcher:
+        return cast(FakeDispatcher, self.services.dispatcher)
+
+    def end_on_worker(self, session: Session, reason: EndReason) -> None:
+        """It is over; nobody knows until the worker is looked at."""
+        run = self.dispatcher.runs[session.id]
+        run.state, run.reason = "ended", reason
 
     async def finish(self, session: Session, reason: EndReason) -> None:
         await self.services.sessions.finish(session, reason, utc_now())
@@ -94,8 +102,10 @@ class SpeechPath:
 
     async def place_at(self, session: Session, ws_uri: str, handle: str = "w") -> None:
         """Note a worker's address."""
-        instance = None
-        await self.store.place_session(session.id, handle, instance, ws_uri, None, utc_now())
+        run = FakeRun(cast(Order, None))
+        run.ready = True
+        self.dispatcher.runs[session.id] = run
+        await self.store.place_session(session.id, handle, "i-1", ws_uri, None, utc_now())
 
     def dial(self, path: str = "/v1/ws", **options: Any) -> connect:
         return connect(f"ws://127.0.0.1:{self.port}{path}", compression=None, proxy=None, **options)
@@ -121,34 +131,13 @@ class SpeechPath:
         return (await self.now(session)).status == "ended"
 
 
-class Ends:
-    """Knows how sessions ended on their workers, for the look a test is about."""
-
-    def __init__(self, store: SqlStore) -> None:
-        self.store = store
-        self.known: dict[str, EndReason] = {}
-
-    async def look(self, sessions: Sequence[Session]) -> None:
-        for session in sessions:
-            if (reason := self.known.get(session.id)) is not None:
-                await self.finish(session, reason, utc_now())
-
-    async def finish(self, session: Session, reason: EndReason, at: datetime) -> Session | None:
-        return await self.store.end_session(session.id, reason, PLAN, at)
-
-
-def speech_services(store: SqlStore, folder: Path) -> Any:
-    ends = Ends(store)
-    return SimpleNamespace(
-        settings=ApiSettings(data_dir=folder),
-        secret=Secret("s" * 32),
-        store=store,
-        metrics=ApiMetrics(),
-        dispatcher=SimpleNamespace(platforms=frozenset({"local"})),
-        sessions=ends,
-        supervisor=ends,
-        now=utc_now,
-    )
+def speech_services(store: SqlStore, folder: Path) -> Services:
+    """Services with workers in memory; where those are, tests tell the store."""
+    settings = ApiSettings(data_dir=folder)
+    plans = load_plans(None, "enterprise")
+    media = FolderMedia(folder / "media")
+    portraits = cast("PortraitMaker", None)  # no photos here
+    return assemble(settings, Secret(SECRET), store, media, portraits, FakeDispatcher(), plans)
 
 
 @asynccontextmanager
@@ -170,7 +159,7 @@ async def store_of(folder: Path) -> AsyncIterator[SqlStore]:
     """A new SQLite store."""
     url = f"sqlite+aiosqlite:///{folder / 'test.db'}"
     await migrate(url)
-    store = await open_store(url, Secret("s" * 32).key("seal"))
+    store = await open_store(url, Secret(SECRET).key("seal"))
     try:
         yield store
     finally:
