@@ -18,10 +18,11 @@ from api.assembly import assemble
 from api.avatars.media import open_media
 from api.avatars.portraits import FacePortraits
 from api.dispatch.choose import open_dispatcher
+from api.gateway_socket import SERVER_OPTIONS as SPEECH_SOCKETS
 from api.plans import load_plans
 from api.secret import load_secret
 from api.services import Services
-from api.settings import PREFIX, ApiSettings
+from api.settings import PREFIX, ApiSettings, LiveKitSettings
 from api.store.migrate import migrate
 from api.store.sql import open_store
 from worker.logs import configure_logging
@@ -30,8 +31,6 @@ from worker.settings import LogSettings as ChainSettings
 logger = structlog.get_logger(__name__)
 
 MAX_HEADERS_BYTES = 64 * 1024
-MAX_WS_MESSAGE_BYTES = 10 * 2**20
-WS_PING_S = 20.0
 ROOM_TOKENS = "room tokens"
 """What the store seals room tokens for."""
 
@@ -61,7 +60,7 @@ async def running_services(settings: ApiSettings) -> AsyncIterator[Services]:
         portraits = FacePortraits(settings.image_workers)
         stack.push_async_callback(portraits.aclose)
         livekit = None
-        if settings.livekit.url is not None:
+        if settings.livekit != LiveKitSettings():
             from api.livekit_rooms import LiveKitRooms
 
             livekit = LiveKitRooms(settings.livekit)
@@ -98,10 +97,7 @@ async def http_server(
             app,
             http="h11",
             h11_max_incomplete_event_size=MAX_HEADERS_BYTES,
-            ws_max_size=MAX_WS_MESSAGE_BYTES,
-            ws_ping_interval=WS_PING_S,
-            ws_ping_timeout=WS_PING_S,
-            ws_per_message_deflate=False,
+            **SPEECH_SOCKETS,
             proxy_headers=True,
             forwarded_allow_ips=settings.proxies,
             server_header=False,
