@@ -273,11 +273,10 @@ class Sessions:
         return Created(session, token, ws_uri, self._room_view(session), usage)
 
     def _room_view(self, session: Session) -> dict[str, str] | None:
-        since = session.started_at or session.created_at
         if session.platform == "local":
-            return self._links.urls(session.id, session.expires_at, since)
+            return self._links.urls(session.id, session.expires_at, self._now())
         if session.platform == "proxy" and self._livekit is not None:
-            room = self._livekit.open(session.id, session.expires_at, since)
+            room = self._livekit.open(session.id, session.expires_at, self._now())
             return {"roomURL": room.url, "participantToken": room.client_token}
         return None
 
@@ -398,8 +397,7 @@ class Sessions:
         if room.platform == "proxy":
             if self._livekit is None:
                 raise api_error("PROXY_NOT_CONFIGURED")
-            since = session.started_at or session.created_at
-            own = self._livekit.open(session.id, session.expires_at, since)
+            own = self._livekit.open(session.id, session.expires_at, self._now())
             return RoomToJoin("livekit", own.worker_url, own.avatar_token)
         if room.platform == "local":
             return RoomToJoin("local")

@@ -46,7 +46,10 @@ _NAMED_VALUE = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 
-_QUIET = ("websockets", "aioice", "aiortc", "asyncio", "httpx", "httpcore", "PIL", "multipart")
+_QUIET = (
+    *("websockets", "aioice", "aiortc", "asyncio", "httpx", "httpcore", "PIL", "multipart"),
+    *("aiosqlite", "asyncpg", "coredis", "boto3", "botocore", "urllib3"),
+)
 """Libraries whose debug logs hold whole messages or are too many; they tell warnings only."""
 
 
