@@ -80,9 +80,10 @@ export async function takePhoto({ dialog, video, take, cancel }) {
   }
   try {
     video.srcObject = stream;
-    dialog.returnValue = "";
+    take.disabled = true;
+    video.onplaying = () => { take.disabled = false; };
+    video.play().catch(() => {});
     dialog.showModal();
-    await video.play();
     return await new Promise((done) => {
       take.onclick = async () => {
         done(await toJpeg(video, video.videoWidth, video.videoHeight).catch(() => null));
