@@ -236,6 +236,6 @@ class Supervisor:
         known = self._exhausted.get(account_id)
         if end is None:
             self._exhausted.pop(account_id, None)
-        elif known is None or usage.total_remaining:
-            # Computed while minutes were left it is exact; later it can only be guessed.
+        elif known is None or known > now or end > now:
+            # What was computed before it passed is exact; afterwards it can only be guessed.
             self._exhausted[account_id] = end

@@ -25,7 +25,7 @@ def limits(per_minute: int, redis: str | None = None) -> RateLimits:
 
 
 @pytest.fixture
-def wall(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def wall(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time the windows are measured by."""
     at = [1_800_000_000.25]
 
@@ -33,7 +33,7 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
         time = staticmethod(lambda: at[0])
 
     monkeypatch.setattr(memory, "time", Time)
-    yield at
+    return at
 
 
 class TestWindow:
