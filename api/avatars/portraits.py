@@ -79,9 +79,11 @@ class FacePortraits:
         except TimeoutError:
             raise api_error("IMAGE_CHECK_UNAVAILABLE") from None
         try:
-            await self._prepare(examiner)
-            async with asyncio.timeout(self._time_limit_s):
-                answer, pictures = await examiner.ask(head, photo)
+            try:
+                answer, pictures = await self._examine(examiner, head, photo)
+            except ExaminerGone:
+                # It may have died before, of something else: the photo gets a second chance.
+                answer, pictures = await self._examine(examiner, head, photo)
         except TimeoutError:
             logger.warning("a photo took too long", bytes=len(photo), limit_s=self._time_limit_s)
             raise api_error(
@@ -102,6 +104,13 @@ class FacePortraits:
             status = 413 if refused["code"] == "IMAGE_TOO_LARGE" else 400
             raise ApiError(status, refused["code"], refused["message"], refused["remedy"])
         return answer, pictures
+
+    async def _examine(
+        self, examiner: Examiner, head: dict[str, Any], photo: bytes
+    ) -> tuple[dict[str, Any], list[bytes]]:
+        await self._prepare(examiner)
+        async with asyncio.timeout(self._time_limit_s):
+            return await examiner.ask(head, photo)
 
     async def _prepare(self, examiner: Examiner) -> None:
         try:

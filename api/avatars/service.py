@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from datetime import datetime
 from importlib import resources
@@ -16,10 +15,11 @@ from ulid import ULID
 from api.avatars.decode import MAX_BYTES, decode_base64, too_large
 from api.avatars.fetch import ImageFetcher
 from api.avatars.links import AvatarLinks, Picture
+from api.avatars.pictures import AvatarPictures, folder
 from api.avatars.port import MediaMissing, MediaStore, Portrait, PortraitMaker
 from api.dispatch.port import Dispatcher
 from api.errors import ApiError, api_error
-from api.records import RATIOS, Account, AspectRatio, Avatar, Plan
+from api.records import Account, AspectRatio, Avatar, Plan
 from api.secret import Secret
 from api.settings import SAMPLE_AVATAR, ApiSettings
 from api.store.port import AvatarLimitReached, Store
@@ -34,13 +34,10 @@ MAX_ID = 256
 """Nothing longer is looked up."""
 DEFAULT_RATIO: AspectRatio = "4:3"
 """Of sessions that name none."""
-KEPT_PORTRAITS = 64
-"""Portraits kept in memory, those used last: about 20 MB."""
 WARMING = 8
 """Portraits workers are told of at a time; more uploads at once warm nothing."""
 CLOSE_S = 5.0
 
-_JPEG = "image/jpeg"
 _UNLIMITED = Plan("", "", 1, None, None, None, True)
 
 
@@ -60,7 +57,7 @@ class Avatars:
     ) -> None:
         """``fetcher``: default: one that keeps to public addresses, as the settings say."""
         self._store = store
-        self._media = media
+        self._pictures = AvatarPictures(media)
         self._portraits = portraits
         self._dispatcher = dispatcher
         self._now = now
@@ -68,7 +65,6 @@ class Avatars:
         self._aliases = frozenset(settings.avatar_aliases)
         self._default = settings.default_avatar
         self._fetcher = fetcher or ImageFetcher(allow_private=settings.allow_private_image_urls)
-        self._kept: OrderedDict[tuple[str, AspectRatio], bytes] = OrderedDict()
         self._background: set[asyncio.Task[Any]] = set()
         self._warming: set[asyncio.Task[None]] = set()
 
@@ -137,7 +133,7 @@ class Avatars:
         digest = hashlib.sha256(photo).hexdigest()
         avatar = self._record(SAMPLE_AVATAR, None, digest, portrait.ratio)
         # Another process may do the same: it writes the same pictures to the same keys.
-        await self._put(avatar, photo, portrait)
+        await self._pictures.put(avatar, photo, portrait)
         await self._store.add_avatar(avatar, _UNLIMITED, self._now())
 
     # Avatars out
@@ -166,24 +162,19 @@ class Avatars:
         Raises:
             ApiError: AVATAR_NOT_FOUND: it has been deleted meanwhile.
         """
-        kept = self._kept.get((avatar.id, ratio))
-        if kept is not None:
-            self._kept.move_to_end((avatar.id, ratio))
-            return kept
-        key = _crop_key(avatar.id, ratio)
         try:
             try:
-                picture = await self._media.get(key)
+                return await self._pictures.crop(avatar, ratio)
             except MediaMissing:
-                original = await self._media.get(avatar.original_key)
-                picture = await self._portraits.crop(original, ratio)
-                await self._media.put(key, picture, _JPEG)
-                if await self._store.avatar(avatar.id) is None:
-                    await self._media.delete(key)
+                original = await self._pictures.original(avatar)
+                crop = await self._portraits.crop(original, ratio)
+                await self._pictures.put_crop(avatar, ratio, crop)
         except MediaMissing:
             raise api_error("AVATAR_NOT_FOUND") from None
-        self._keep(avatar.id, ratio, picture)
-        return picture
+        if await self._store.avatar(avatar.id) is None:
+            # Deleted meanwhile. The session that asked may have it; nothing stays.
+            await self._pictures.forget(avatar)
+        return crop
 
     async def picture(self, avatar: Avatar, picture: Picture) -> bytes:
         """The preview or the aligned image.
@@ -192,7 +183,7 @@ class Avatars:
             ApiError: AVATAR_NOT_FOUND: it has been deleted meanwhile.
         """
         try:
-            return await self._media.get(_picture_key(avatar, picture))
+            return await self._pictures.shown(avatar, picture)
         except MediaMissing:
             raise api_error("AVATAR_NOT_FOUND") from None
 
@@ -222,7 +213,7 @@ class Avatars:
 
     async def store_link(self, avatar: Avatar, picture: Picture, expires_s: int) -> str | None:
         """The media store's own link to a picture, if it has such links."""
-        return await self._media.link(_picture_key(avatar, picture), expires_s)
+        return await self._pictures.link(avatar, picture, expires_s)
 
     def as_json(self, avatar: Avatar) -> dict[str, Any]:
         """The avatar as the API shows it."""
@@ -247,11 +238,11 @@ class Avatars:
         if avatar.account_id is None:
             raise api_error("AVATAR_ACCESS_DENIED", suggestion="Public avatars cannot be deleted")
         # Pictures first: if that fails, the avatar is still there to be deleted again.
-        await self._forget(avatar)
+        await self._pictures.forget(avatar)
         if not await self._store.delete_avatar(avatar.id, self._now()):
             raise api_error("AVATAR_NOT_FOUND")
         # A session that was being created may have put a portrait meanwhile.
-        await self._forget(avatar)
+        await self._pictures.forget(avatar)
 
     # Inside
 
@@ -264,15 +255,15 @@ class Avatars:
     def _record(
         self, avatar_id: str, account_id: str | None, digest: str, ratio: AspectRatio
     ) -> Avatar:
-        folder = _folder(avatar_id)
+        below = folder(avatar_id)
         return Avatar(
             avatar_id,
             account_id,
             ratio,
             digest,
-            f"{folder}/original",
-            f"{folder}/image.jpg",
-            f"{folder}/preview.jpg",
+            f"{below}/original",
+            f"{below}/image.jpg",
+            f"{below}/preview.jpg",
             self._now(),
         )
 
@@ -290,49 +281,17 @@ class Avatars:
     async def _add(self, avatar: Avatar, plan: Plan, photo: bytes, portrait: Portrait) -> Avatar:
         stored: Avatar | None = None
         try:
-            await self._put(avatar, photo, portrait)
+            await self._pictures.put(avatar, photo, portrait)
             stored = await self._store.add_avatar(avatar, plan, self._now())
         except AvatarLimitReached as error:
             raise _limit_reached(error.limit, error.used) from None
         finally:
             # Refused, failed, or the same photo was faster: nobody will find these pictures.
             if stored is None or stored.id != avatar.id:
-                await self._forget(avatar)
+                await self._pictures.forget(avatar)
         if stored.id == avatar.id:
             self._warm(avatar)
         return stored
-
-    async def _put(self, avatar: Avatar, photo: bytes, portrait: Portrait) -> None:
-        puts = (
-            (avatar.original_key, photo, "application/octet-stream"),
-            (avatar.image_key, portrait.image, _JPEG),
-            (avatar.preview_key, portrait.preview, _JPEG),
-            *((_crop_key(avatar.id, r), crop, _JPEG) for r, crop in portrait.crops.items()),
-        )
-        # All of them end before one's failure is told: none may write after the others were
-        # deleted.
-        ends = await asyncio.gather(
-            *(self._media.put(*put) for put in puts), return_exceptions=True
-        )
-        for end in ends:
-            if isinstance(end, BaseException):
-                raise end
-
-    async def _forget(self, avatar: Avatar) -> None:
-        for ratio in RATIOS:
-            self._kept.pop((avatar.id, ratio), None)
-        await self._media.delete(
-            avatar.original_key,
-            avatar.image_key,
-            avatar.preview_key,
-            *(_crop_key(avatar.id, ratio) for ratio in RATIOS),
-        )
-
-    def _keep(self, avatar_id: str, ratio: AspectRatio, picture: bytes) -> None:
-        self._kept[avatar_id, ratio] = picture
-        self._kept.move_to_end((avatar_id, ratio))
-        while len(self._kept) > KEPT_PORTRAITS:
-            self._kept.popitem(last=False)
 
     def _warm(self, avatar: Avatar) -> None:
         """Have the workers prepare it, for the session that will likely follow."""
@@ -354,18 +313,6 @@ class Avatars:
                 await self._dispatcher.warm(await self.portrait(avatar, ratio), ratio)
         except Exception as error:
             logger.warning("no worker was warmed", avatar=avatar.id, reason=type(error).__name__)
-
-
-def _folder(avatar_id: str) -> str:
-    return f"avatars/{avatar_id}"
-
-
-def _crop_key(avatar_id: str, ratio: AspectRatio) -> str:
-    return f"{_folder(avatar_id)}/{ratio.replace(':', 'x')}.jpg"
-
-
-def _picture_key(avatar: Avatar, picture: Picture) -> str:
-    return avatar.preview_key if picture == "preview" else avatar.image_key
 
 
 def _limit_reached(limit: int, used: int) -> ApiError:

@@ -48,7 +48,7 @@ def far_away() -> bytes:
 
 
 def blurred() -> bytes:
-    return encoded(portrait().filter(ImageFilter.GaussianBlur(16)))
+    return encoded(portrait().filter(ImageFilter.GaussianBlur(20)))
 
 
 def turned() -> bytes:

@@ -232,7 +232,7 @@ async def test_a_crop_is_made_once_and_kept(api, portraits):
         assert await api.avatars.portrait(avatar, "1:1") == b"1:1 of photo"
     assert portraits.cropped == ["1:1"]
     # Also by the next process.
-    api.avatars._kept.clear()
+    api.avatars._pictures._kept.clear()
     assert await api.avatars.portrait(avatar, "1:1") == b"1:1 of photo"
     assert portraits.cropped == ["1:1"]
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
 from models.engine import Canvas
-from models.face import frame_portrait, load_photo, topology
+from models.face import frame_portrait, framed_region, load_photo, topology
 
 SIZES = [(640, 480), (1280, 960), (480, 640), (512, 512)]
 
@@ -146,3 +148,19 @@ def test_real_portraits_keep_their_face_whole(evalkit, analyzer, width, height):
         assert y0 > 0.04 * height, path.name
         assert y1 < 0.97 * height, path.name
         assert framed.extended[3] <= 0.12 * height, path.name
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 480), (480, 640), (640, 640)])
+def test_a_photo_cut_to_its_framed_region_is_framed_alike(photo, face, width, height):
+    canvas = Canvas(width, height)
+    left, top, right, bottom = framed_region(photo, face, canvas)
+    assert (right - left) / (bottom - top) == pytest.approx(width / height, rel=1e-6)
+    whole = frame_portrait(photo, face, canvas)
+    x, y = max(0, int(left)), max(0, int(top))
+    cut = np.ascontiguousarray(photo[y : int(bottom) + 1, x : int(right) + 1])
+    moved = face.landmarks - np.array([x, y, 0], np.float32)
+    a, b, c, d = face.box
+    own = replace(face, landmarks=moved, box=(a - x, b - y, c - x, d - y))
+    again = frame_portrait(cut, own, canvas)
+    assert np.abs(again.landmarks[:, :2] - whole.landmarks[:, :2]).mean() < 3
+    assert np.abs(again.rgb.astype(int) - whole.rgb).mean() < 4
