@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import structlog
 from limits.aio.storage import memory
 
 from api.metrics import ApiMetrics
@@ -183,14 +184,17 @@ class TestRedis:
         self,
         two: tuple[RateLimits, RateLimits],
         redis: Redis,
-        caplog: pytest.LogCaptureFixture,
     ) -> None:
         a, b = two
         for _ in range(3):
             await a.key_used("k")
         redis.stop()
         began = time.monotonic()
-        windows = [await rates.key_used("k") for rates in (a, b, a, b)]
+        with structlog.testing.capture_logs() as logged:
+            windows = [await rates.key_used("k") for rates in (a, b, a, b)]
+        # Once for each process, not for each request.
+        assert [line["log_level"] for line in logged] == ["error", "error"]
+        assert "redis does not answer" in logged[0]["event"]
         assert time.monotonic() - began < 3
         # Every process counts for itself.
         assert [w and w.remaining for w in windows] == [2, 2, 1, 1]

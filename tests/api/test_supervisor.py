@@ -262,11 +262,8 @@ async def test_created_and_never_started(
     await services.supervisor.sweep_created()
     answer = await client.get(f"/v1/sessions/{session_id}")
     shown = answer.json()["session"]
-    assert (shown["status"], shown["end_reason"], shown["duration"]) == (
-        "ended",
-        "never_started",
-        0,
-    )
+    assert (shown["status"], shown["end_reason"]) == ("ended", "never_started")
+    assert shown["duration"] == 0
     assert shown["billing"] == {"minutes_used": 0, "from_plan": 0, "from_purchased": 0}
 
 
@@ -449,7 +446,7 @@ class TestManyAndBroken:
     ) -> None:
         services.supervisor.start()
         async with asyncio.timeout(5):
-            while dispatcher.looks < 2:
+            while dispatcher.looks < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         await services.supervisor.aclose()
         assert not [t for t in asyncio.all_tasks() if t.get_name().startswith("supervisor")]
