@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
@@ -15,23 +14,25 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
+from api import gateway
 from api.body_limit import BodyLimit
 from api.envelope import Envelope
 from api.errors import ApiError, api_error
+from api.routes import avatars, console, media, preview, probes, sessions, usage, watch
 from api.services import Services
 
 logger = structlog.get_logger(__name__)
 
-ROUTER_MODULES = (
-    "api.routes.sessions",
-    "api.routes.avatars",
-    "api.routes.preview",
-    "api.routes.usage",
-    "api.routes.media",
-    "api.routes.watch",
-    "api.routes.probes",
-    "api.gateway",
-    "api.routes.console",
+ROUTERS: Sequence[APIRouter] = (
+    sessions.router,
+    avatars.router,
+    preview.router,
+    usage.router,
+    media.router,
+    watch.router,
+    probes.router,
+    gateway.router,
+    console.router,
 )
 
 _DESCRIPTION = "Real-time avatars: sessions, avatars, usage."
@@ -43,17 +44,6 @@ def version() -> str:
         return metadata.version("avatar-server")
     except metadata.PackageNotFoundError:  # run from a folder that was never installed
         return "0"
-
-
-def _routers() -> list[APIRouter]:
-    found = []
-    for name in ROUTER_MODULES:
-        try:
-            found.append(importlib.import_module(name).router)
-        except ModuleNotFoundError as error:
-            if error.name != name:
-                raise
-    return found
 
 
 def create_app(services: Services) -> FastAPI:
@@ -68,11 +58,10 @@ def create_app(services: Services) -> FastAPI:
         redoc_url=None,
     )
     app.state.services = services
-    routers = _routers()
-    for router in routers:
+    for router in ROUTERS:
         app.include_router(router)
     # Flat, whatever the framework makes of included routers.
-    app.state.routes = [route for router in routers for route in router.routes]
+    app.state.routes = [route for router in ROUTERS for route in router.routes]
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     _install_error_handlers(app, app.state.routes)
     app.add_middleware(BodyLimit)
