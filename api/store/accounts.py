@@ -9,7 +9,7 @@ import string
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from ulid import ULID
 
@@ -26,6 +26,12 @@ from api.store.tables import accounts, api_keys
 
 _ALPHABET = string.ascii_letters + string.digits
 _SECRET_CHARACTERS = 32
+
+_KEY_AND_ACCOUNT = (
+    select(*KEY_COLUMNS, *accounts.c, api_keys.c.digest)
+    .join_from(api_keys, accounts)
+    .where(api_keys.c.digest == bindparam("digest"))
+)
 
 
 def _digest(text: str) -> bytes:
@@ -114,13 +120,8 @@ class AccountTables:
         last word has a comparison in constant time.
         """
         digest = _digest(text)
-        query = (
-            select(*KEY_COLUMNS, *accounts.c, api_keys.c.digest)
-            .join_from(api_keys, accounts)
-            .where(api_keys.c.digest == digest)
-        )
         async with self._database.reading() as connection:
-            row = (await connection.execute(query)).first()
+            row = (await connection.execute(_KEY_AND_ACCOUNT, {"digest": digest})).first()
         if row is None or not hmac.compare_digest(row[-1], digest):
             return None
         key = ApiKey(**dict(zip((column.name for column in KEY_COLUMNS), row, strict=False)))

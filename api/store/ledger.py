@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, func, insert, select
+from sqlalchemy import ColumnElement, bindparam, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from ulid import ULID
 
@@ -21,6 +21,24 @@ from api.store.tables import minutes
 
 PLAN = "plan"
 LARGEST_GRANT = 10_000_000
+
+
+def _sum(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    total = func.coalesce(func.sum(minutes.c.minutes), 0)
+    mine = minutes.c.account_id == bindparam("account_id")
+    return select(total).where(mine, condition).scalar_subquery()
+
+
+_SUMS = select(
+    _sum(
+        (minutes.c.kind == "plan")
+        & (minutes.c.at >= bindparam("start"))
+        & (minutes.c.at < bindparam("end"))
+    ),
+    _sum(minutes.c.kind == "grant"),
+    _sum(minutes.c.kind == "package"),
+)
+_INSERT = insert(minutes)
 
 
 @dataclass(frozen=True)
@@ -55,16 +73,8 @@ async def balance(
 ) -> Balance:
     """The account's balance in the period ``now`` is in."""
     start, end = billing_period(account.anchor_day, now)
-    mine = minutes.c.account_id == account.id
-    in_period = (minutes.c.at >= start) & (minutes.c.at < end)
     charged, granted, spent = (
-        await connection.execute(
-            select(
-                _sum(mine & (minutes.c.kind == "plan") & in_period),
-                _sum(mine & (minutes.c.kind == "grant")),
-                _sum(mine & (minutes.c.kind == "package")),
-            )
-        )
+        await connection.execute(_SUMS, {"account_id": account.id, "start": start, "end": end})
     ).one()
     return Balance(plan.included_minutes, -charged, granted, granted + spent)
 
@@ -75,7 +85,7 @@ async def grant(
     """Add a package."""
     package = f"pack_{ULID.from_datetime(now)}"
     await connection.execute(
-        insert(minutes),
+        _INSERT,
         {
             "id": package,
             "account_id": account.id,
@@ -105,7 +115,7 @@ async def charge(
     if from_packages:
         shares |= await _from_packages(connection, account, from_packages)
     await connection.execute(
-        insert(minutes),
+        _INSERT,
         [
             {
                 "id": f"mins_{ULID.from_datetime(now)}",
@@ -142,8 +152,3 @@ async def _from_packages(
         if wanted == 0:
             break
     return shares
-
-
-def _sum(condition: ColumnElement[bool]) -> ColumnElement[int]:
-    total = func.coalesce(func.sum(minutes.c.minutes), 0)
-    return select(total).where(condition).scalar_subquery()

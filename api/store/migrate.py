@@ -38,6 +38,12 @@ async def migrate(url: str) -> None:
             await database.aclose()
 
 
+def is_new(url: str) -> bool:
+    """Whether ``url`` is an SQLite file that does not exist yet."""
+    parsed = database_url(url)
+    return is_sqlite(parsed) and not Path(parsed.database or "").exists()
+
+
 async def require_current(database: Database) -> None:
     """Raises ``StoreError`` when the database does not answer or its schema is not ours."""
     try:
@@ -107,9 +113,15 @@ async def _file_lock(url: URL) -> AsyncIterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         async with AsyncFileLock(f"{path}.migrate.lock"):
+            _make_private(path)
             yield
     except OSError as error:
         raise StoreError(_why(url, error)) from error
+
+
+def _make_private(path: Path) -> None:
+    # Digests and sealed tokens are nobody else's business.
+    path.touch(mode=0o600)
 
 
 def _why(url: URL, error: DBAPIError | OSError) -> str:

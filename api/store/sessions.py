@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, func, insert, select, update
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.records import UNBILLED, Account, EndReason, NewSession, Plan, RoomOrder, Session
+from api.store import statements
 from api.store.engine import Database
 from api.store.ledger import balance, charge
 from api.store.port import (
@@ -20,9 +22,8 @@ from api.store.port import (
     SessionOver,
     Stored,
 )
-from api.store.rows import as_session, lock_account, select_sessions
+from api.store.rows import SESSION_BY_ID, SESSION_LOCKED, as_session, lock_account
 from api.store.sealing import Sealer
-from api.store.tables import sessions
 
 IDEMPOTENCY_KEPT = timedelta(hours=24)
 """How long an idempotency key answers with its first session."""
@@ -59,16 +60,19 @@ class SessionTables:
             account = await lock_account(connection, new.account_id)
             if account is None:
                 raise ValueError(f"there is no account {new.account_id!r}")
-            first = await _first_with_key(connection, new, now)
+            first = await _first_with_key(connection, account.id, new.idempotency_key, now)
             if first is not None:
-                return Stored(first, new=False)
+                return Stored(_same_request(first, new.request_digest), new=False)
+            if new.idempotency_key is not None:
+                # Another session had it more than a day ago.
+                keyed = {"whose": account.id, "key": new.idempotency_key}
+                await connection.execute(statements.FORGET_KEY, keyed)
             running = await _running(connection, account.id)
             for row in running:
                 young = now - row.created_at < REPEAT_WINDOW
                 if young and new.fingerprint and row.fingerprint == new.fingerprint:
-                    query = select_sessions.where(sessions.c.id == row.id)
-                    first = as_session((await connection.execute(query)).one())
-                    return Stored(first, new=False)
+                    found = await connection.execute(SESSION_BY_ID, {"session_id": row.id})
+                    return Stored(as_session(found.one()), new=False)
             # A session that is only created takes no slot yet, but there must be one for it.
             await _admit(connection, account, plan, running, now)
             session = Session(
@@ -86,7 +90,7 @@ class SessionTables:
             )
             values = {name: value for name, value in vars(session).items() if name != "bill"}
             await connection.execute(
-                insert(sessions),
+                statements.INSERT,
                 {
                     **values,
                     "room": self._sealer.seal(new.room),
@@ -113,26 +117,17 @@ class SessionTables:
             IdempotencyConflict.
         """
         async with self._database.reading() as connection:
-            if idempotency_key is not None:
-                query = select_sessions.add_columns(sessions.c.request_digest).where(
-                    sessions.c.account_id == account_id,
-                    sessions.c.idempotency_key == idempotency_key,
-                    sessions.c.created_at > now - IDEMPOTENCY_KEPT,
-                )
-                row = (await connection.execute(query)).first()
-                if row is not None:
-                    if row.request_digest != request_digest:
-                        raise IdempotencyConflict(idempotency_key)
-                    return as_session(row)
+            first = await _first_with_key(connection, account_id, idempotency_key, now)
+            if first is not None:
+                return _same_request(first, request_digest)
             if not fingerprint:
                 return None
-            query = select_sessions.where(
-                sessions.c.account_id == account_id,
-                sessions.c.status == "started",
-                sessions.c.fingerprint == fingerprint,
-                sessions.c.created_at > now - REPEAT_WINDOW,
-            )
-            row = (await connection.execute(query.order_by(sessions.c.created_at))).first()
+            alike = {
+                "account_id": account_id,
+                "fingerprint": fingerprint,
+                "after": now - REPEAT_WINDOW,
+            }
+            row = (await connection.execute(statements.ALIKE, alike)).first()
         return None if row is None else as_session(row)
 
     async def start_session(
@@ -145,11 +140,8 @@ class SessionTables:
         """
         async with self._database.writing() as connection:
             account = await lock_account(connection, account_id)
-            query = select_sessions.where(
-                sessions.c.id == session_id, sessions.c.account_id == account_id
-            )
-            row = (await connection.execute(query.with_for_update())).first()
-            if account is None or row is None:
+            row = (await connection.execute(SESSION_LOCKED, {"session_id": session_id})).first()
+            if account is None or row is None or row.account_id != account_id:
                 raise SessionMissing(session_id)
             session = as_session(row)
             if session.status == "ended":
@@ -158,42 +150,23 @@ class SessionTables:
                 return session, False
             running = await _running(connection, account.id)
             await _admit(connection, account, plan, running, now)
-            started = (
-                await connection.execute(
-                    update(sessions)
-                    .where(sessions.c.id == session_id)
-                    .values(
-                        status="started",
-                        started_at=now,
-                        expires_at=_expiry(plan, session.max_minutes, now),
-                    )
-                    .returning(*select_sessions.selected_columns)
-                )
-            ).one()
-        return as_session(started), True
+            expires_at = _expiry(plan, session.max_minutes, now)
+            await connection.execute(
+                statements.START,
+                {"session_id": session_id, "new_started_at": now, "new_expires_at": expires_at},
+            )
+        return replace(session, status="started", started_at=now, expires_at=expires_at), True
 
     async def discard_session(self, session_id: str) -> None:
         """Forget a session no worker took: as if it had never been created. One that a worker took
         or that has ended stays."""
-        statement = delete(sessions).where(
-            sessions.c.id == session_id, sessions.c.status != "ended", sessions.c.worker.is_(None)
-        )
         async with self._database.writing() as connection:
-            await connection.execute(statement)
+            await connection.execute(statements.DISCARD, {"session_id": session_id})
 
     async def unstart_session(self, session_id: str) -> None:
         """Back to ``created``: no worker took it, it may be started again."""
-        statement = (
-            update(sessions)
-            .where(
-                sessions.c.id == session_id,
-                sessions.c.status == "started",
-                sessions.c.worker.is_(None),
-            )
-            .values(status="created", started_at=None, expires_at=None)
-        )
         async with self._database.writing() as connection:
-            await connection.execute(statement)
+            await connection.execute(statements.UNSTART, {"session_id": session_id})
 
     async def place_session(
         self,
@@ -206,20 +179,16 @@ class SessionTables:
     ) -> bool:
         """Note who runs it. The room's address and token are forgotten. False: it has ended
         meanwhile (or was discarded), and the worker is to be told."""
-        statement = (
-            update(sessions)
-            .where(sessions.c.id == session_id, sessions.c.status == "started")
-            .values(
-                worker=worker,
-                instance=instance,
-                ws_uri=ws_uri,
-                watch_uri=watch_uri,
-                seen_at=now,
-                room=None,
-            )
-        )
+        values = {
+            "session_id": session_id,
+            "new_worker": worker,
+            "new_instance": instance,
+            "new_ws_uri": ws_uri,
+            "new_watch_uri": watch_uri,
+            "new_seen_at": now,
+        }
         async with self._database.writing() as connection:
-            return (await connection.execute(statement)).rowcount == 1
+            return (await connection.execute(statements.PLACE, values)).rowcount == 1
 
     async def room_of(self, session_id: str) -> RoomOrder | None:
         """The room a session shall join; None once it was placed or has ended.
@@ -227,11 +196,8 @@ class SessionTables:
         Raises:
             StoreError: the installation's secret was changed since the session was created.
         """
-        query = select(sessions.c.platform, sessions.c.room).where(
-            sessions.c.id == session_id, sessions.c.status != "ended", sessions.c.worker.is_(None)
-        )
         async with self._database.reading() as connection:
-            row = (await connection.execute(query)).first()
+            row = (await connection.execute(statements.ROOM, {"session_id": session_id})).first()
         return None if row is None else self._sealer.open(row.platform, row.room)
 
     async def note_seen(
@@ -246,21 +212,16 @@ class SessionTables:
     ) -> None:
         """Its worker has it. What is not None replaces what was None before; the first ``ready``
         sets ``ready_at``. Nothing happens to a session that has ended."""
-        known = {"instance": instance, "ws_uri": ws_uri, "watch_uri": watch_uri}
-        if ready:
-            known["ready_at"] = now  # type: ignore[assignment]
-        values: dict[str, Any] = {
-            name: func.coalesce(sessions.c[name], value)
-            for name, value in known.items()
-            if value is not None
+        values = {
+            "session_id": session_id,
+            "new_seen_at": now,
+            "new_ready_at": now if ready else None,
+            "new_instance": instance,
+            "new_ws_uri": ws_uri,
+            "new_watch_uri": watch_uri,
         }
-        statement = (
-            update(sessions)
-            .where(sessions.c.id == session_id, sessions.c.status == "started")
-            .values(seen_at=now, **values)
-        )
         async with self._database.writing() as connection:
-            await connection.execute(statement)
+            await connection.execute(statements.SEEN, values)
 
     async def end_session(
         self, session_id: str, reason: EndReason, plan: Plan, now: datetime
@@ -273,14 +234,13 @@ class SessionTables:
         ``never_started``), and nothing changed. End and charges are one transaction.
         """
         async with self._database.writing() as connection:
-            whose = select(sessions.c.account_id).where(sessions.c.id == session_id)
-            account_id = (await connection.execute(whose)).scalar_one_or_none()
+            whose = {"session_id": session_id}
+            account_id = (await connection.execute(statements.WHOSE, whose)).scalar_one_or_none()
             if account_id is None:
                 return None
             # The account first, as everywhere: two ends can not wait for each other.
             account = await lock_account(connection, account_id)
-            query = select_sessions.where(sessions.c.id == session_id).with_for_update()
-            row = (await connection.execute(query)).first()
+            row = (await connection.execute(SESSION_LOCKED, whose)).first()
             if account is None or row is None:
                 return None
             session = as_session(row)
@@ -298,52 +258,40 @@ class SessionTables:
                 else minutes_between(session.started_at, ended_at)
             )
             bill = await charge(connection, account, plan, session.id, used, ended_at)
-            ended = (
-                await connection.execute(
-                    update(sessions)
-                    .where(sessions.c.id == session_id, sessions.c.status != "ended")
-                    .values(
-                        status="ended",
-                        ended_at=ended_at,
-                        end_reason=reason,
-                        minutes_used=bill.minutes_used,
-                        from_plan=bill.from_plan,
-                        from_purchased=bill.from_purchased,
-                        room=None,
-                    )
-                    .returning(*select_sessions.selected_columns)
-                )
-            ).one()
-        return as_session(ended)
+            await connection.execute(
+                statements.END,
+                {
+                    "session_id": session_id,
+                    "new_ended_at": ended_at,
+                    "new_end_reason": reason,
+                    "new_minutes_used": bill.minutes_used,
+                    "new_from_plan": bill.from_plan,
+                    "new_from_purchased": bill.from_purchased,
+                },
+            )
+        return replace(session, status="ended", ended_at=ended_at, end_reason=reason, bill=bill)
 
 
 async def _first_with_key(
-    connection: AsyncConnection, new: NewSession, now: datetime
-) -> Session | None:
-    if new.idempotency_key is None:
+    connection: AsyncConnection, account_id: str, key: str | None, now: datetime
+) -> Row[Any] | None:
+    """The account's session with this idempotency key, while that is kept."""
+    if key is None:
         return None
-    mine = (sessions.c.account_id == new.account_id) & (
-        sessions.c.idempotency_key == new.idempotency_key
-    )
-    query = select_sessions.add_columns(sessions.c.request_digest).where(mine)
-    row = (await connection.execute(query)).first()
-    if row is None:
-        return None
-    values = row._mapping
-    if now - values["created_at"] >= IDEMPOTENCY_KEPT:
-        await connection.execute(update(sessions).where(mine).values(idempotency_key=None))
-        return None
-    if values["request_digest"] != new.request_digest:
-        raise IdempotencyConflict(new.idempotency_key)
+    keyed = {"whose": account_id, "key": key}
+    row = (await connection.execute(statements.FIRST_WITH_KEY, keyed)).first()
+    return row if row is not None and now - row.created_at < IDEMPOTENCY_KEPT else None
+
+
+def _same_request(row: Row[Any], request_digest: str) -> Session:
+    if row.request_digest != request_digest:
+        raise IdempotencyConflict(row.idempotency_key)
     return as_session(row)
 
 
 async def _running(connection: AsyncConnection, account_id: str) -> Sequence[Row[Any]]:
     """What is needed to know of the account's sessions that hold a slot."""
-    query: Select[Any] = select(
-        sessions.c.id, sessions.c.created_at, sessions.c.started_at, sessions.c.fingerprint
-    ).where(sessions.c.account_id == account_id, sessions.c.status == "started")
-    return (await connection.execute(query)).all()
+    return (await connection.execute(statements.RUNNING, {"account_id": account_id})).all()
 
 
 async def _admit(

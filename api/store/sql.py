@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, bindparam, func, select
 
 from api.records import Account, Plan, Session, SessionStatus, Usage
 from api.store.accounts import AccountTables
@@ -15,10 +15,17 @@ from api.store.engine import Database, database_url
 from api.store.ledger import LARGEST_GRANT, balance, grant
 from api.store.migrate import require_current
 from api.store.periods import billing_period
-from api.store.rows import as_session, lock_account, select_sessions
+from api.store.rows import SESSION_BY_ID, as_session, lock_account, select_sessions
 from api.store.sealing import Sealer
 from api.store.sessions import SessionTables, minutes_between
 from api.store.tables import sessions
+
+_NO_PLAN = Plan("", "", 1, None, None, None, False)
+
+_started = (sessions.c.account_id == bindparam("account_id")) & (sessions.c.status == "started")
+_RUNNING_COUNT = select(func.count()).select_from(sessions).where(_started)
+_ACTIVE = select_sessions.where(_started).order_by(sessions.c.created_at, sessions.c.id)
+_TOKEN_DIGEST = select(sessions.c.token_digest).where(sessions.c.id == bindparam("session_id"))
 
 
 class SqlStore(AccountTables, SessionTables, AvatarTables):
@@ -53,19 +60,20 @@ class SqlStore(AccountTables, SessionTables, AvatarTables):
 
     async def session(self, session_id: str) -> Session | None:
         """By id, whoever's."""
-        return await self._one(sessions.c.id == session_id)
+        async with self._database.reading() as connection:
+            row = (await connection.execute(SESSION_BY_ID, {"session_id": session_id})).first()
+        return None if row is None else as_session(row)
 
     async def session_of(self, account_id: str, session_id: str) -> Session | None:
         """By id, if it is the account's."""
-        return await self._one(
-            (sessions.c.id == session_id) & (sessions.c.account_id == account_id)
-        )
+        session = await self.session(session_id)
+        return session if session is not None and session.account_id == account_id else None
 
     async def session_token_digest(self, session_id: str) -> bytes | None:
         """SHA-256 of its token."""
-        query = select(sessions.c.token_digest).where(sessions.c.id == session_id)
         async with self._database.reading() as connection:
-            digest: bytes | None = (await connection.execute(query)).scalar_one_or_none()
+            found = await connection.execute(_TOKEN_DIGEST, {"session_id": session_id})
+            digest: bytes | None = found.scalar_one_or_none()
         return digest
 
     async def sessions_of(
@@ -97,22 +105,16 @@ class SqlStore(AccountTables, SessionTables, AvatarTables):
 
     async def running_count(self, account_id: str) -> int:
         """Sessions of the account that hold a slot."""
-        query = (
-            select(func.count())
-            .select_from(sessions)
-            .where(sessions.c.account_id == account_id, sessions.c.status == "started")
-        )
         async with self._database.reading() as connection:
-            return int((await connection.execute(query)).scalar_one())
+            found = await connection.execute(_RUNNING_COUNT, {"account_id": account_id})
+            return int(found.scalar_one())
 
     async def usage(self, account: Account, plan: Plan, now: datetime) -> Usage:
         """The account's billing period as it stands, running sessions oldest first."""
         start, end = billing_period(account.anchor_day, now)
-        query = select_sessions.where(
-            sessions.c.account_id == account.id, sessions.c.status == "started"
-        ).order_by(sessions.c.created_at, sessions.c.id)
         async with self._database.snapshot() as connection:
-            active = [as_session(row) for row in (await connection.execute(query)).all()]
+            rows = (await connection.execute(_ACTIVE, {"account_id": account.id})).all()
+            active = [as_session(row) for row in rows]
             before = await balance(connection, account, plan, now)
             made = await avatars_made(connection, account.id, account.anchor_day, now)
         active_minutes = sum(minutes_between(session.started_at, now) for session in active)
@@ -140,19 +142,11 @@ class SqlStore(AccountTables, SessionTables, AvatarTables):
             "ended": found.get("ended", 0),
         }
 
-    async def _one(self, condition: ColumnElement[bool]) -> Session | None:
-        async with self._database.reading() as connection:
-            row = (await connection.execute(select_sessions.where(condition))).first()
-        return None if row is None else as_session(row)
-
     async def _many(self, condition: ColumnElement[bool]) -> Sequence[Session]:
         query = select_sessions.where(condition).order_by(sessions.c.created_at, sessions.c.id)
         async with self._database.reading() as connection:
             rows = (await connection.execute(query)).all()
         return [as_session(row) for row in rows]
-
-
-_NO_PLAN = Plan("", "", 1, None, None, None, False)
 
 
 async def open_store(url: str, seal_key: bytes | None = None) -> SqlStore:

@@ -99,10 +99,22 @@ async def test_a_preview_link_works_once(stores: list[SqlStore]) -> None:
     assert sorted(uses, key=str) == [(account.id, "avat_1")] + [None] * 7
 
 
+async def test_a_preview_link_is_looked_at_and_taken_back(store: SqlStore) -> None:
+    account = await account_in(store)
+    await store.create_preview("lnk_1", account.id, "avat_1", later(minutes=5))
+    for _ in range(2):
+        assert await store.preview("lnk_1", NOON) == (account.id, "avat_1")
+    await store.use_preview("lnk_1", NOON)
+    assert await store.preview("lnk_1", NOON) is None
+    await store.return_preview("lnk_1")
+    assert await store.use_preview("lnk_1", later(minutes=4)) == (account.id, "avat_1")
+
+
 async def test_a_preview_link_expires(store: SqlStore) -> None:
     account = await account_in(store)
     await store.create_preview("lnk_1", account.id, "avat_1", later(minutes=5))
     assert await store.use_preview("lnk_1", later(minutes=5)) is None
+    assert await store.preview("lnk_1", later(minutes=5)) is None
     assert await store.use_preview("lnk_none", NOON) is None
 
 

@@ -173,6 +173,29 @@ class TestRepeats:
             assert (await store.create_session(order, plan(), NOON)).new
 
 
+class TestLookingForRepeats:
+    async def test_it_finds_what_a_create_would_return(self, store: SqlStore) -> None:
+        account, other = await account_in(store), await account_in(store)
+        keyed = new_session(account, idempotency_key="k", request_digest="r")
+        alike = new_session(account, fingerprint="f")
+        for order in (keyed, alike):
+            await store.create_session(order, plan(), NOON)
+
+        async def look(fingerprint: str, key: str | None, **time: float) -> str | None:
+            session = await store.repeated_session(account.id, fingerprint, key, "r", later(**time))
+            return session and session.id
+
+        assert await look("", "k", hours=23) == keyed.id
+        assert await look("", "k", hours=24) is None
+        assert await look("f", None, seconds=59) == alike.id
+        assert await look("f", None, seconds=60) is None
+        assert await look("", None) is None
+        assert await look("f", "k") == keyed.id
+        with pytest.raises(IdempotencyConflict):
+            await store.repeated_session(account.id, "", "k", "another request", NOON)
+        assert await store.repeated_session(other.id, "f", "k", "r", NOON) is None
+
+
 class TestStarting:
     async def test_a_created_session_starts_once(self, store: SqlStore) -> None:
         account = await account_in(store)
