@@ -37,6 +37,9 @@ DEFAULT_RATIO: AspectRatio = "4:3"
 WARMING = 8
 """Portraits workers are told of at a time; more uploads at once warm nothing."""
 CLOSE_S = 5.0
+SEED_WAIT_S = 5.0
+SEED_PAUSES_S = (15, 30, 60, 120, 300, 600)
+"""Between attempts at the sample avatar; after the last one the next start tries again."""
 
 _UNLIMITED = Plan("", "", 1, None, None, None, True)
 
@@ -65,11 +68,15 @@ class Avatars:
         self._aliases = frozenset(settings.avatar_aliases)
         self._default = settings.default_avatar
         self._fetcher = fetcher or ImageFetcher(allow_private=settings.allow_private_image_urls)
+        self._seeding: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[Any]] = set()
         self._warming: set[asyncio.Task[None]] = set()
 
     async def aclose(self) -> None:
         """Wait a moment for what runs in the background, then stop it."""
+        if self._seeding is not None:
+            self._seeding.cancel()
+            await asyncio.gather(self._seeding, return_exceptions=True)
         if not self._background:
             return
         _, late = await asyncio.wait(self._background, timeout=CLOSE_S)
@@ -118,23 +125,31 @@ class Avatars:
         return await self.from_bytes(account, plan, await decode_base64(text))
 
     async def seed_public(self) -> None:
-        """Add the sample avatar, if this installation does not have it. Never raises for what
-        keeps it from being made: that is logged, and a later start tries again."""
+        """Add the sample avatar, if this installation does not have it. Waits for it a moment, no
+        longer: the face models may have to be fetched first. Never raises: what keeps the avatar
+        from being made is logged and tried again."""
         if await self._store.avatar(SAMPLE_AVATAR) is not None:
             return
+        self._seeding = asyncio.create_task(self._seed(), name="sample avatar")
+        await asyncio.wait({self._seeding}, timeout=SEED_WAIT_S)
+
+    async def _seed(self) -> None:
         photo = await asyncio.to_thread(
             resources.files("api").joinpath("avatars", "sample.jpg").read_bytes
         )
-        try:
-            portrait = await self._portraits.make(photo)
-        except ApiError as error:
-            logger.error("the sample avatar cannot be made", code=error.code, detail=error.message)
-            return
         digest = hashlib.sha256(photo).hexdigest()
-        avatar = self._record(SAMPLE_AVATAR, None, digest, portrait.ratio)
-        # Another process may do the same: it writes the same pictures to the same keys.
-        await self._pictures.put(avatar, photo, portrait)
-        await self._store.add_avatar(avatar, _UNLIMITED, self._now())
+        for pause_s in (*SEED_PAUSES_S, None):
+            try:
+                portrait = await self._portraits.make(photo)
+                avatar = self._record(SAMPLE_AVATAR, None, digest, portrait.ratio)
+                # Another process may do the same: it writes the same pictures to the same keys.
+                await self._pictures.put(avatar, photo, portrait)
+                await self._store.add_avatar(avatar, _UNLIMITED, self._now())
+                return
+            except Exception as error:
+                logger.error("the sample avatar cannot be made", again_in_s=pause_s, exc_info=error)
+            if pause_s is not None:
+                await asyncio.sleep(pause_s)
 
     # Avatars out
 

@@ -213,13 +213,35 @@ async def test_the_sample_is_made_once(api, portraits):
     assert api.avatars.as_json(public[0])["tags"] == ["public"]
 
 
-async def test_a_server_that_cannot_examine_photos_starts_without_the_sample(api, monkeypatch):
-    async def broken(photo):
-        raise ApiError(503, "IMAGE_CHECK_UNAVAILABLE", "no models")
+async def test_a_server_that_cannot_examine_photos_yet_starts_and_has_the_sample_later(
+    api, portraits, monkeypatch
+):
+    """As while the face models are being fetched."""
+    monkeypatch.setattr("api.avatars.service.SEED_WAIT_S", 0.01)
+    monkeypatch.setattr("api.avatars.service.SEED_PAUSES_S", (0.01, 0.01))
+    make, failures = portraits.make, iter(range(2))
 
-    monkeypatch.setattr(api.avatars._portraits, "make", broken)
+    async def not_yet(photo):
+        if next(failures, None) is not None:
+            raise ApiError(503, "IMAGE_CHECK_UNAVAILABLE", "no models")
+        return await make(photo)
+
+    portraits.make = not_yet
+    portraits.hold.clear()
     await api.avatars.seed_public()
     assert await api.store.avatar(SAMPLE_AVATAR) is None
+    portraits.hold.set()
+    await api.avatars._seeding
+    assert (await api.store.avatar(SAMPLE_AVATAR)).account_id is None
+
+
+async def test_a_sample_that_cannot_be_made_does_not_keep_the_service_from_closing(api, portraits):
+    portraits.hold.clear()
+    seeding = asyncio.create_task(api.avatars.seed_public())
+    await portraits.asked(1)
+    async with asyncio.timeout(1):
+        await api.avatars.aclose()
+        await seeding
 
 
 async def test_a_crop_is_made_once_and_kept(api, portraits):
@@ -328,8 +350,8 @@ async def test_a_deletion_the_media_store_refuses_can_be_repeated(api, monkeypat
 async def test_a_crop_made_while_its_avatar_is_deleted_is_not_left_behind(api, portraits):
     portraits.with_crops = False
     account, _ = await api.account()
-    api.dispatcher.hold.clear()
     avatar = await upload(api, account)
+    await settle(api)
     crop = portraits.crop
 
     async def slow(photo, ratio):
@@ -337,7 +359,5 @@ async def test_a_crop_made_while_its_avatar_is_deleted_is_not_left_behind(api, p
         return await crop(photo, ratio)
 
     portraits.crop = slow
-    await api.avatars.portrait(avatar, "1:1")
-    api.dispatcher.hold.set()
-    await settle(api)
+    assert await api.avatars.portrait(avatar, "1:1") == b"1:1 of photo"
     assert api.files() == []
