@@ -8,8 +8,10 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -230,6 +232,35 @@ def test_an_outdated_database_says_what_to_run(run: Command, tmp_path: Path) -> 
     status, _, err = run("account", "list")
     assert status == 1
     assert "run: python -m api migrate" in err
+
+
+@pytest.mark.parametrize(("answer", "status"), [(200, 0), (503, 1)])
+def test_the_health_command_asks_the_server(
+    run: Command, monkeypatch: pytest.MonkeyPatch, answer: int, status: int
+) -> None:
+    class Probe(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(answer if self.path == "/healthz" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Probe) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            monkeypatch.setenv("AVATAR_API_HOST", "0.0.0.0")
+            monkeypatch.setenv("AVATAR_API_PORT", str(server.server_port))
+            assert run("health")[0] == status
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_nobody_there_is_not_healthy(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVATAR_API_PORT", "1")
+    assert run("health") == (1, "", "api: nothing alive answers on 127.0.0.1:1\n")
 
 
 def test_it_runs_as_a_program(tmp_path: Path) -> None:
