@@ -171,7 +171,8 @@ class NewSession:
     start: bool
     """False: stays ``created`` until it is started."""
     fingerprint: str
-    """Digest of avatar, ratio and room: a repeated create returns the first session."""
+    """Digest of avatar, ratio and room: a repeated create returns the first session. Empty: never
+    taken for a repetition."""
     idempotency_key: str | None = None
     request_digest: str = ""
     """Digest of the whole request body: the same idempotency key with another is a conflict."""

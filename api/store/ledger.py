@@ -110,7 +110,9 @@ async def charge(
     locked; a second charge of the same session is refused by the table."""
     if used == 0:
         return Bill(0, 0, 0)
-    from_plan, from_packages = (await balance(connection, account, plan, now)).split(used)
+    from_plan, from_packages = used, 0
+    if plan.included_minutes is not None:
+        from_plan, from_packages = (await balance(connection, account, plan, now)).split(used)
     shares = {PLAN: from_plan} if from_plan else {}
     if from_packages:
         shares |= await _from_packages(connection, account, from_packages)
