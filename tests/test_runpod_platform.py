@@ -85,12 +85,12 @@ class Rig:
         return await self.status(job)
 
     @asynccontextmanager
-    async def client(self, ready):
+    async def client(self, ready, token=TOKEN):
         async with connect(ready["ws"]["direct"]) as socket:
             init = {
                 "type": "session.init",
                 "session_id": ready["session_id"],
-                "session_token": TOKEN,
+                "session_token": token,
                 "events": ["playback", "lifecycle"],
             }
             await socket.send(json.dumps(init))

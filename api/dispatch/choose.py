@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from api.dispatch.local import LocalDispatcher
 from api.dispatch.port import Dispatcher
+from api.dispatch.runpod import RunPodDispatcher
 from api.dispatch.spawn import SpawnedWorker
 from api.settings import PREFIX, ApiSettings, SettingsError
 
@@ -15,7 +16,7 @@ def open_dispatcher(settings: ApiSettings) -> Dispatcher:
         SettingsError: something it needs is not set.
     """
     if settings.dispatcher == "runpod":
-        raise SettingsError(f"{PREFIX}DISPATCHER=runpod is not available yet")
+        return RunPodDispatcher(settings.runpod)
     return _local(settings)
 
 

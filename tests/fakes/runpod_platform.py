@@ -22,6 +22,7 @@ FINAL = ("COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT")
 API_KEY = "rp-key-of-the-tests"
 MAX_RUN_BYTES = 10 * 2**20
 MAX_RUNSYNC_BYTES = 20 * 2**20
+WEEK_MS = 7 * 24 * 3600_000
 RETENTION_S = {"run": 30 * 60.0, "runsync": 60.0}
 LOOK_EVERY_S = 0.05
 
@@ -70,6 +71,10 @@ class RunPodPlatform:
         """Open long polls, by route."""
         self.fail_done = 0
         """How many of the next job-done posts answer 500."""
+        self.refuse: deque[int] = deque()
+        """Statuses that the next calls of clients are answered with: 429, 500, …"""
+        self.asked: list[str] = []
+        """Method and path of every client's call."""
         self.progress_delays: deque[float] = deque()
         """Seconds that each of the next updates is on its way."""
         self._hold_s = hold_s
@@ -276,8 +281,10 @@ class RunPodPlatform:
         policy = body.get("policy", {})
         execution_ms = policy.get("executionTimeout", 600_000)
         ttl_ms = policy.get("ttl", 24 * 3600_000)
-        if not 5_000 <= execution_ms <= 7 * 24 * 3600_000 or ttl_ms < 10_000:
-            raise web.HTTPBadRequest(text="policy")
+        if not isinstance(execution_ms, int) or not isinstance(ttl_ms, int):
+            raise web.HTTPBadRequest(text="policy: not whole milliseconds")
+        if not 5_000 <= execution_ms <= WEEK_MS or not 10_000 <= ttl_ms <= WEEK_MS:
+            raise web.HTTPBadRequest(text="policy: out of range")
         self._number += 1
         job = Job(
             f"job-{self._number}",
@@ -329,8 +336,15 @@ class RunPodPlatform:
         return job
 
     def _authorise(self, request: web.Request) -> None:
+        self.asked.append(f"{request.method} {request.path}")
+        if self.refuse:
+            answer = web.HTTPException()
+            answer.set_status(self.refuse.popleft())
+            raise answer
         if request.headers.get("Authorization") != f"Bearer {API_KEY}":
             raise web.HTTPUnauthorized
+        if request.match_info["endpoint"] != "endpoint":
+            raise web.HTTPNotFound(text="endpoint does not exist")
 
     def _view(self, job: Job) -> dict[str, Any]:
         view: dict[str, Any] = {"id": job.id, "status": job.status}

@@ -84,6 +84,8 @@ async def run_session(
             speaking.cancel()
             await asyncio.gather(speaking, return_exceptions=True)
     reason = session.end_reason or "server_error"
+    if usage.ended_at is not None:
+        facts["ended_at"] = timestamp(usage.ended_at)
     output = await progress.last("ended", **facts, end_reason=reason, usage=usage.report(session))
     if reason in FAILURES:
         output["error"] = error_text(

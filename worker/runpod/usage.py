@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from worker.events import SegmentEnded, SegmentStarted, SessionEnded, SessionEvent
@@ -21,6 +22,7 @@ class Usage:
         self._segments = 0
         self._spoken_s = 0.0
         self._seconds = 0.0
+        self.ended_at: datetime | None = None
 
     def note(self, event: SessionEvent) -> None:
         """Take in an event of the session."""
@@ -32,6 +34,7 @@ class Usage:
                 self._spoken_s += event.playback_position
             case SessionEnded():
                 self._seconds = event.duration_s
+                self.ended_at = event.ended_at
 
     def report(self, session: Session) -> dict[str, Any]:
         """Seconds, counts and milliseconds.
