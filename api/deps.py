@@ -10,8 +10,8 @@ from starlette.requests import HTTPConnection
 from api.services import Services
 
 
-def services(connection: HTTPConnection) -> Services:
-    """The process's services."""
+async def services(connection: HTTPConnection) -> Services:
+    """The process's services. (FastAPI would run a plain function in a thread.)"""
     found: Services = connection.app.state.services
     return found
 
