@@ -45,6 +45,7 @@ function notice(title, text = "", calm = false) {
   at("notice-text").textContent = text;
   at("notice").dataset.kind = calm ? "calm" : "alarm";
   at("notice").hidden = false;
+  at("notice").scrollIntoView({ block: "nearest" });
 }
 
 function tell(problem) {

@@ -19,6 +19,7 @@ export class SpeechControls {
   #speaking = false;
   #live = false;
   #kept = [];
+  #awaited = false;  // a recording was sent and is not heard yet
   #onChange;
   #onProblem;
 
@@ -53,7 +54,7 @@ export class SpeechControls {
   /** From now on speech goes to this one; null: to nobody. */
   connect(conversation) {
     this.#conversation = conversation;
-    this.#speaking = false;
+    this.#speaking = this.#awaited = false;
     if (!conversation) this.#talk.close();
     verdict("said", true, "");
     this.#show();
@@ -62,7 +63,8 @@ export class SpeechControls {
   /** The portrait began or stopped to speak. */
   speaking(whether) {
     this.#speaking = whether;
-    if (!whether) verdict("said", true, "");
+    if (whether) this.#awaited = false;
+    else if (!this.#awaited) verdict("said", true, "");
     this.#show();
   }
 
@@ -106,6 +108,7 @@ export class SpeechControls {
     const conversation = this.#conversation;
     if (!conversation) return;
     if (this.#speaking) conversation.interrupt();
+    this.#awaited = true;
     verdict("said", true, "Playing", `${name}, ${Math.max(1, Math.round(pcm.length / RATE))} s`);
     await conversation.say(pcm);
   }

@@ -37,6 +37,7 @@ export function verdict(id, good, title, text = "") {
   box.hidden = !title;
   box.dataset.good = good ? "yes" : "no";
   box.replaceChildren(Object.assign(document.createElement("strong"), { textContent: title }), text);
+  if (title) box.scrollIntoView({ block: "nearest" });
 }
 
 export class Stage {

@@ -22,6 +22,7 @@ from tests.e2e.console import STRANGE_NAME, open_console, running_server
 ROOT = Path(__file__).parents[2]
 PORTRAIT = ROOT / "assets" / "portrait.jpg"
 VOICE = ROOT / "tests" / "fixtures" / "speech" / "papa_mama_baba.wav"
+PROSE = ROOT / "assets" / "speech.ogg"
 REFUSED = "status of 400"
 """What a browser notes of a photo that was refused."""
 TIMEOUT_MS = 20_000
@@ -73,21 +74,30 @@ async def drop(page: Page, name: str, media_type: str, content: bytes) -> None:
     await page.evaluate(_DROP, [name, media_type, base64.b64encode(content).decode()])
 
 
-async def is_in(page: Page, **state: str) -> None:
+async def is_in(page: Page, timeout_ms: float = TIMEOUT_MS, **state: str) -> None:
     """Wait until the page's body says so."""
     selector = "body" + "".join(f"[data-{name}={value}]" for name, value in state.items())
-    await page.locator(selector).wait_for(timeout=TIMEOUT_MS)
+    await page.locator(selector).wait_for(timeout=timeout_ms)
 
 
 async def fits(page: Page) -> None:
     """Nothing sticks out at the side."""
-    wide, window = await page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-    assert wide <= window, (wide, window)
+    wide = await page.evaluate("document.documentElement.scrollWidth")
+    assert page.viewport_size is not None
+    assert wide <= page.viewport_size["width"]
 
 
 async def started(api: httpx.AsyncClient) -> int:
     """Running sessions."""
     return int((await api.get("/v1/sessions", params={"status": "started"})).json()["total"])
+
+
+async def all_over(api: httpx.AsyncClient) -> None:
+    """Wait until no session runs. The page hears of the end from the worker, and may be a moment
+    ahead of the API's books."""
+    async with asyncio.timeout(5):
+        while await started(api):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
 
 
 async def test_a_photo_is_taken_or_refused_with_a_reason_and_advice(
@@ -137,6 +147,7 @@ async def test_a_person_starts_talks_plays_interrupts_and_ends(
     async with open_console(server, VOICE) as page:
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
+        await is_in(page, phase="choosing")
         await page.set_input_files("#photo", PORTRAIT)
         await expect(page.locator("#verdict")).to_contain_text("works", timeout=TIMEOUT_MS)
         await page.click("#start")
@@ -164,14 +175,15 @@ async def test_a_person_starts_talks_plays_interrupts_and_ends(
         await is_in(page, speaking="no")
 
         # A file of their own.
-        await page.set_input_files("#recording", VOICE)
+        await page.set_input_files("#recording", PROSE)
         await is_in(page, speaking="yes")
-        await expect(page.locator("#said")).to_contain_text("papa_mama_baba.wav")
+        await expect(page.locator("#said")).to_contain_text("speech.ogg, 14 s")
         speaking = await observe(page, 1.0)
         assert speaking.loudest > 0.02
         await page.click("#interrupt")
-        await is_in(page, speaking="no")
-        assert (await observe(page, 0.5)).loudest < 0.02
+        await is_in(page, 1500, speaking="no")
+        await asyncio.sleep(0.5)  # what the browser had received already
+        assert (await observe(page, 0.5)).loudest < 0.001
 
         await page.set_input_files(
             "#recording", {"name": "song.mp3", "mimeType": "audio/mpeg", "buffer": b"no sound"}
@@ -184,7 +196,7 @@ async def test_a_person_starts_talks_plays_interrupts_and_ends(
         await page.check("#live")
         await page.locator("#talk").hover()
         await page.mouse.down()
-        await is_in(page, speaking="no")
+        await is_in(page, 1500, speaking="no")
         await is_in(page, speaking="yes")  # what is said now, while it is said
         await expect(page.locator("#talk")).to_have_attribute("aria-pressed", "true")
         await page.mouse.up()
@@ -195,7 +207,7 @@ async def test_a_person_starts_talks_plays_interrupts_and_ends(
         await expect(page.locator("#notice")).to_contain_text("The session has ended")
         calls = [url for url in asked if "/v1/" in url]
         assert len(calls) < 12, calls  # 60 a minute are allowed
-    assert await started(api) == 0
+    await all_over(api)
 
 
 async def test_with_the_keyboard_alone(server: str, api: httpx.AsyncClient) -> None:
@@ -229,15 +241,19 @@ async def test_with_the_keyboard_alone(server: str, api: httpx.AsyncClient) -> N
         await asyncio.sleep(0.6)
         await page.keyboard.press("Enter")
         await is_in(page, speaking="yes")
+        await tab_to("sample")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#said")).to_contain_text("The sample sentence")
+        await is_in(page, speaking="yes")
         await tab_to("interrupt")
         await page.keyboard.press("Enter")
-        await is_in(page, speaking="no")
+        await is_in(page, 1500, speaking="no")
         assert await page.evaluate("document.activeElement.id") == "talk"
         await tab_to("end")
         await page.keyboard.press("Enter")
         await is_in(page, phase="choosing")
         assert await page.evaluate("document.activeElement.id") == "start"
-    assert await started(api) == 0
+    await all_over(api)
 
 
 async def test_on_a_phone_by_touch_and_gone_with_the_page(
@@ -266,9 +282,7 @@ async def test_on_a_phone_by_touch_and_gone_with_the_page(
         await fits(page)
         assert await started(api) == 1
         await page.close()
-        async with asyncio.timeout(5):
-            while await started(api):  # noqa: ASYNC110
-                await asyncio.sleep(0.1)
+        await all_over(api)
         latest = (await api.get("/v1/sessions", params={"limit": 1})).json()["sessions"][0]
         assert latest["end_reason"] in ("client_request", "websocket_closed")
 
@@ -304,6 +318,6 @@ async def test_a_preview_link_speaks_once(server: str, api: httpx.AsyncClient) -
         assert seen.loudest > 0.02
         await page.get_by_role("button", name="Stop").click()
         await expect(page.locator("h1")).to_have_text("That was the preview", timeout=TIMEOUT_MS)
-        assert await started(api) == 0
+        await all_over(api)
         await page.reload()
         await expect(page.locator("h1")).to_have_text("This preview is no longer available")
