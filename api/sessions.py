@@ -52,8 +52,10 @@ TELL_S = 2.0
 """Nobody waits longer for a worker to be told that a session is over."""
 IMAGE_S = 30.0
 """Time for an image given in place of an avatar id."""
-PLACED_ELSEWHERE_S = 20.0
-"""A repeated request waits so long for another process to find a worker for the first one."""
+FIRST_PLACED_S = 20.0
+"""A repeated request waits so long for the first one, here or in another process, to find a
+worker."""
+_POLL_S = 0.05
 CLOSE_S = 5.0
 
 TRY_AGAIN = "try_again"
@@ -105,7 +107,6 @@ class Sessions:
         self._avatars = avatars
         self._now = now
         self._links = WatchLinks(secret, settings)
-        self._placing: dict[str, asyncio.Task[Session]] = {}
         self._background: set[asyncio.Task[Any]] = set()
         self.look: Look | None = None
         """How to find out about sessions that have ended on their worker just now."""
@@ -115,9 +116,8 @@ class Sessions:
     async def aclose(self) -> None:
         """Wait a moment for placements and farewells under way, then undo what is unfinished."""
         self.draining = True
-        tasks = {*self._background, *self._placing.values()}
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=CLOSE_S)
+        if self._background:
+            _, late = await asyncio.wait(self._background, timeout=CLOSE_S)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
@@ -186,9 +186,7 @@ class Sessions:
         if not stored.new:
             return await self._settled(session)
         if new.start:
-            session = await self._track(
-                session.id, self._place(session, new.room, avatar, self._store.discard_session)
-            )
+            session = await self._place(session, new.room, avatar, self._store.discard_session)
         self._metrics.session_created(session.platform)
         logger.info("session created", session_id=session.id, platform=session.platform)
         return session
@@ -252,12 +250,9 @@ class Sessions:
 
     async def _settled(self, session: Session) -> Session:
         """The session of a first request, once it has its worker."""
-        placing = self._placing.get(session.id)
-        if placing is not None:
-            return await asyncio.shield(placing)
-        until = time.monotonic() + PLACED_ELSEWHERE_S
+        until = time.monotonic() + FIRST_PLACED_S
         while session.status == "started" and session.worker is None and time.monotonic() < until:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(_POLL_S)
             found = await self._store.session(session.id)
             if found is None:
                 raise api_error("NO_CAPACITY")
@@ -319,9 +314,7 @@ class Sessions:
                 await self._look_again(caller)
         if not begun or room is None:
             return session
-        return await self._track(
-            session.id, self._place(session, room, avatar, self._store.unstart_session)
-        )
+        return await self._place(session, room, avatar, self._store.unstart_session)
 
     def ws_uri(self, session: Session) -> str:
         """The speech address clients are told, ``try_again`` while no worker can be reached."""
@@ -330,15 +323,6 @@ class Sessions:
         return self._settings.gateway_url if self._settings.ws_uri == "gateway" else session.ws_uri
 
     # Placing
-
-    async def _track(self, session_id: str, placing: Coroutine[Any, Any, Session]) -> Session:
-        """Let repeated requests wait for the same outcome."""
-        task = asyncio.create_task(placing, name=f"place {session_id}")
-        self._placing[session_id] = task
-        try:
-            return await asyncio.shield(task)
-        finally:
-            self._placing.pop(session_id, None)
 
     async def _place(
         self,

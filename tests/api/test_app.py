@@ -9,9 +9,12 @@ from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from api.app import create_app
-from api.body_limit import OTHER_BYTES, PHOTO_BYTES
+from api.body_limit import OTHER_BYTES, PHOTO_BYTES, BodyLimit
 from api.services import Services
 from tests.fakes.dispatcher import FakeDispatcher
 from worker.logs import configure_logging
@@ -174,6 +177,23 @@ class TestBodyLimit:
         # As long as it may be: read, and found to be no JSON.
         answer = await client.post(path, content=b" " * limit, headers=headers)
         assert answer.status_code == 400
+
+    async def test_a_route_that_makes_something_else_of_it(self) -> None:
+        async def route(scope: Scope, receive: Receive, send: Send) -> None:
+            status = 200
+            try:
+                await Request(scope, receive).body()
+            except Exception:
+                status = 400
+            await Response("it was something else", status)(scope, receive, send)
+
+        transport = httpx.ASGITransport(BodyLimit(route))
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            assert (await client.post("/", content=b" " * OTHER_BYTES)).status_code == 200
+            answer = await client.post("/", content=b" " * (OTHER_BYTES + 1))
+        assert answer.status_code == 413
+        assert answer.json()["error"]["code"] == "PAYLOAD_TOO_LARGE"
+        assert answer.headers["connection"] == "close"
 
     async def test_nothing_is_read_for_a_stranger(self, client: httpx.AsyncClient) -> None:
         read = 0
