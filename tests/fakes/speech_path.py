@@ -98,14 +98,14 @@ class SpeechPath:
         """Have a real worker run it, as the dispatcher does."""
         answer = await worker.http.post("/sessions", json=body(session.id, self.token(session.id)))
         assert answer.status_code == 200, answer.text
-        await self.place_at(session, worker.worker.ws_uri, worker.worker.http_url)
+        await self.place_at(session, worker.worker.ws_uri, answer.json()["watch_uri"])
 
-    async def place_at(self, session: Session, ws_uri: str, handle: str = "w") -> None:
+    async def place_at(self, session: Session, ws_uri: str, watch_uri: str | None = None) -> None:
         """Note a worker's address."""
         run = FakeRun(cast(Order, None))
         run.ready = True
         self.dispatcher.runs[session.id] = run
-        await self.store.place_session(session.id, handle, "i-1", ws_uri, None, utc_now())
+        await self.store.place_session(session.id, "w", "i-1", ws_uri, watch_uri, utc_now())
 
     def dial(self, path: str = "/v1/ws", **options: Any) -> connect:
         return connect(f"ws://127.0.0.1:{self.port}{path}", compression=None, proxy=None, **options)
