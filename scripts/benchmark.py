@@ -1,7 +1,8 @@
-"""Measure the server: ``python scripts/benchmark.py engine | latency | capacity``.
+"""Measure the server: ``python scripts/benchmark.py engine | latency | capacity | api``.
 
-Each prints a table and writes its figures with the machine's description as JSON. Everything runs
-in this process on the loopback interface, through the same code a resident worker runs.
+Each prints a table and writes its figures with the machine's description as JSON. The first three
+run in this process on the loopback interface, through the same code a resident worker runs; ``api``
+starts the control plane and its worker as processes of their own.
 """
 
 from __future__ import annotations
@@ -279,6 +280,16 @@ async def _keep_saying(socket: Any, pcm: np.ndarray, rate: int, seconds: float) 
         await asyncio.sleep(length * 0.9)
 
 
+def api(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Latency of creating sessions, and the requests a second that the control plane holds."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from scripts.benchmark_api import measure
+
+    figures = measure(arguments.trials, arguments.rates, arguments.seconds)
+    print(f"{figures['note']}\n")
+    return figures
+
+
 def _first_speech(probe: ProbeRoom, since: int) -> float | None:
     return next((at for at, speaking, _ in probe.handed[since:] if speaking), None)
 
@@ -356,7 +367,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["engine", "latency", "capacity"])
+    parser.add_argument("what", choices=["engine", "latency", "capacity", "api"])
     parser.add_argument("--portrait", type=Path, default=sample_portrait())
     parser.add_argument(
         "--speech", type=Path, default=Path(__file__).parent.parent / "assets" / "speech.ogg"
@@ -367,11 +378,14 @@ def main() -> int:
     parser.add_argument("--sessions", nargs="+", type=int, default=[1, 2, 4, 6])
     parser.add_argument("--seconds", type=float, default=5.0, help="per measurement")
     parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument(
+        "--rates", nargs="+", type=int, default=[50, 100, 200, 300, 400, 600], help="requests/s"
+    )
     parser.add_argument("--out", type=Path, help="JSON to write; default out/benchmark-WHAT.json")
     arguments = parser.parse_args()
     arguments.out = arguments.out or Path("out") / f"benchmark-{arguments.what}.json"
     configure_logging(LogSettings(level="error", format="console"))
-    commands = {"engine": engine, "latency": latency, "capacity": capacity}
+    commands = {"engine": engine, "latency": latency, "capacity": capacity, "api": api}
     figures = commands[arguments.what](arguments)
     machine = _machine(arguments.device)
     _print(figures["rows"])
