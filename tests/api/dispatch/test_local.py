@@ -250,7 +250,7 @@ async def test_a_dead_worker_is_skipped_silent_and_found_again():
 
 async def test_the_ends_of_a_new_process_are_told_from_its_first_on():
     ports = {"http_port": free_port(), "ws_port": free_port()}
-    async with dispatcher(f"http://127.0.0.1:{ports['http_port']}") as local:
+    async with dispatcher(f"http://127.0.0.1:{ports['http_port']}", look_s=60) as local:
         async with worker(**ports):
             sessions = []
             for n in range(2):
