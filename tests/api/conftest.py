@@ -3,11 +3,15 @@ stands still."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import logging
+import shutil
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+import structlog
 
 from api.app import create_app
 from api.assembly import assemble
@@ -40,6 +44,17 @@ class QuickPortraits:
         return ratio.encode() + b" of " + photo
 
 
+@pytest.fixture(autouse=True)
+def log_as_before() -> Iterator[None]:
+    """What a test sets up of the process's logging goes with it."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+    structlog.reset_defaults()
+
+
 @pytest.fixture
 def now() -> ApiTime:
     return ApiTime()
@@ -56,6 +71,14 @@ def settings(tmp_path: Path) -> ApiSettings:
     )
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database of the current schema; making one anew takes longer than most tests."""
+    path = tmp_path_factory.mktemp("migrated") / "avatar.db"
+    asyncio.run(migrate(f"sqlite+aiosqlite:///{path}"))
+    return path
+
+
 @pytest.fixture
 def dispatcher() -> FakeDispatcher:
     return FakeDispatcher()
@@ -63,10 +86,13 @@ def dispatcher() -> FakeDispatcher:
 
 @pytest.fixture
 async def services(
-    settings: ApiSettings, dispatcher: FakeDispatcher, now: ApiTime
+    migrated: Path, settings: ApiSettings, dispatcher: FakeDispatcher, now: ApiTime
 ) -> AsyncIterator[Services]:
     """With the public sample avatar; the supervisor looks only when a test says so."""
-    await migrate(settings.database)
+    if settings.database_url is None:
+        shutil.copy(migrated, settings.data_dir / "avatar.db")
+    else:
+        await migrate(settings.database)
     secret = Secret(SECRET)
     store = await open_store(settings.database, secret.key("room tokens"))
     media = FolderMedia(settings.data_dir / "media")

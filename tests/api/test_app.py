@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -225,11 +224,8 @@ class Log:
 
 
 @pytest.fixture
-def log() -> Iterator[Log]:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    yield Log()
-    root.handlers[:], root.level = before
+def log() -> Log:
+    return Log()
 
 
 class TestLog:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -146,6 +147,10 @@ class Redis:
             time.sleep(0.02)
         raise RuntimeError("redis-server did not start")
 
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def stop(self) -> None:
         if self._process is not None:
             self._process.kill()
@@ -207,6 +212,18 @@ class TestRedis:
                     break
                 # A process that still counts alone keeps its own numbers.
                 await _forget(redis)
+
+    async def test_redis_that_hangs_holds_nobody_up(
+        self, two: tuple[RateLimits, RateLimits], redis: Redis
+    ) -> None:
+        a, _ = two
+        await a.key_used("k")
+        redis.signal(signal.SIGSTOP)
+        began = time.monotonic()
+        windows = [await a.key_used("k") for _ in range(20)]
+        assert time.monotonic() - began < 1.5
+        assert [w and w.allowed for w in windows] == [True] * 3 + [False] * 17
+        redis.signal(signal.SIGCONT)
 
     async def test_a_window_without_an_end_is_given_one(
         self, two: tuple[RateLimits, RateLimits], redis: Redis
