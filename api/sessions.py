@@ -52,7 +52,7 @@ TELL_S = 2.0
 """Nobody waits longer for a worker to be told that a session is over."""
 IMAGE_S = 30.0
 """Time for an image given in place of an avatar id."""
-FIRST_PLACED_S = 20.0
+FIRST_PLACED_S = 50.0
 """A repeated request waits so long for the first one, here or in another process, to find a
 worker."""
 _POLL_S = 0.05
