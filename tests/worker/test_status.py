@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import threading
+import time
 from datetime import UTC, datetime
 
 import numpy as np
@@ -153,3 +154,14 @@ async def test_a_portrait_is_prepared_once_one_at_a_time_and_not_by_a_full_worke
         assert engine.prepared == 1
         full = await running.http.post("/portraits", json=other)
         assert (full.status_code, full.json()["error"]["code"]) == (503, "NO_CAPACITY")
+
+
+async def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_headers():
+    """Nagle's algorithm would hold every answer on a used connection back for 40 ms."""
+    async with Running() as running:
+        times = []
+        for _ in range(20):
+            begun = time.perf_counter()
+            await status(running)
+            times.append(time.perf_counter() - begun)
+        assert min(times[10:]) < 0.03
