@@ -15,16 +15,16 @@ from ulid import ULID
 
 from api.auth import Caller
 from api.avatars.service import Avatars
-from api.dispatch.port import Dispatcher, NoWorker, Order, OrderRefused, Placement, RoomToJoin
+from api.dispatch.port import Dispatcher
 from api.errors import ApiError, api_error
 from api.metrics import ApiMetrics
+from api.placement import Placements
 from api.plans import Plans
 from api.records import (
     Account,
     Avatar,
     EndReason,
     NewSession,
-    RoomOrder,
     Session,
     SessionStatus,
     Usage,
@@ -107,6 +107,9 @@ class Sessions:
         self._avatars = avatars
         self._now = now
         self._links = WatchLinks(secret, settings)
+        self._placements = Placements(
+            settings, secret, store, dispatcher, metrics, livekit, avatars, now, self._tell
+        )
         self._background: set[asyncio.Task[Any]] = set()
         self.look: Look | None = None
         """How to find out about sessions that have ended on their worker just now."""
@@ -186,7 +189,9 @@ class Sessions:
         if not stored.new:
             return await self._settled(session)
         if new.start:
-            session = await self._place(session, new.room, avatar, self._store.discard_session)
+            session = await self._placements.place(
+                session, new.room, avatar, self._store.discard_session
+            )
         self._metrics.session_created(session.platform)
         logger.info("session created", session_id=session.id, platform=session.platform)
         return session
@@ -314,80 +319,13 @@ class Sessions:
                 await self._look_again(caller)
         if not begun or room is None:
             return session
-        return await self._place(session, room, avatar, self._store.unstart_session)
+        return await self._placements.place(session, room, avatar, self._store.unstart_session)
 
     def ws_uri(self, session: Session) -> str:
         """The speech address clients are told, ``try_again`` while no worker can be reached."""
         if session.ws_uri is None:
             return TRY_AGAIN
         return self._settings.gateway_url if self._settings.ws_uri == "gateway" else session.ws_uri
-
-    # Placing
-
-    async def _place(
-        self,
-        session: Session,
-        room: RoomOrder,
-        avatar: Avatar,
-        undo: Callable[[str], Awaitable[None]],
-    ) -> Session:
-        """Have a worker run it; else ``undo`` the reservation.
-
-        Raises:
-            ApiError: nobody runs it.
-        """
-        placement: Placement | None = None
-        began = time.perf_counter()
-        outcome = "failed"
-        try:
-            order = Order(
-                session_id=session.id,
-                session_token=self._secret.session_token(session.id),
-                aspect_ratio=session.aspect_ratio,
-                room=self._room_to_join(session, room),
-                portrait=await self._avatars.portrait(avatar, session.aspect_ratio),
-                expires_at=session.expires_at,
-                metadata=session.metadata,
-            )
-            placement = await self._dispatcher.place(order)
-            outcome = "placed"
-            placed = replace(session, **vars(placement))
-            held = await self._store.place_session(session.id, **vars(placement), now=self._now())
-        except BaseException as error:
-            if placement is not None:
-                await self._dispatcher.end(replace(session, **vars(placement)), "server_error")
-            await undo(session.id)
-            match error:
-                case NoWorker():
-                    outcome = "no_worker"
-                    raise api_error("NO_CAPACITY") from None
-                case OrderRefused():
-                    outcome = "refused"
-                    raise ApiError(400, error.code, error.message, error.suggestion) from None
-            raise
-        finally:
-            self._metrics.dispatched(outcome, time.perf_counter() - began)
-        if held:
-            return placed
-        # It ended while its worker was being found: by its client, say.
-        current = await self._store.session(session.id)
-        reason = current.end_reason if current is not None else None
-        await self._tell(placed, reason or "server_error")
-        if current is None:
-            raise api_error("NO_CAPACITY")
-        return current
-
-    def _room_to_join(self, session: Session, room: RoomOrder) -> RoomToJoin:
-        if room.platform == "proxy":
-            if self._livekit is None:
-                raise api_error("PROXY_NOT_CONFIGURED")
-            own = self._livekit.open(session.id, session.expires_at, self._now())
-            return RoomToJoin("livekit", own.worker_url, own.avatar_token)
-        if room.platform == "local":
-            return RoomToJoin("local")
-        return RoomToJoin(
-            room.platform, room.url, room.token, user_name=self._settings.daily_user_name
-        )
 
     # Looking
 

@@ -18,6 +18,7 @@ from api.assembly import assemble
 from api.avatars.folder import FolderMedia
 from api.avatars.port import Portrait
 from api.errors import api_error
+from api.livekit_rooms import LiveKitRooms
 from api.plans import load_plans
 from api.records import Account, AspectRatio, Avatar
 from api.secret import Secret
@@ -85,8 +86,18 @@ def dispatcher() -> FakeDispatcher:
 
 
 @pytest.fixture
+def livekit() -> LiveKitRooms | None:
+    """No LiveKit server of our own."""
+    return None
+
+
+@pytest.fixture
 async def services(
-    migrated: Path, settings: ApiSettings, dispatcher: FakeDispatcher, now: ApiTime
+    migrated: Path,
+    settings: ApiSettings,
+    dispatcher: FakeDispatcher,
+    now: ApiTime,
+    livekit: LiveKitRooms | None,
 ) -> AsyncIterator[Services]:
     """With the public sample avatar; the supervisor looks only when a test says so."""
     if settings.database_url is None:
@@ -97,7 +108,9 @@ async def services(
     store = await open_store(settings.database, secret.key("room tokens"))
     media = FolderMedia(settings.data_dir / "media")
     plans = load_plans(None, "enterprise")
-    made = assemble(settings, secret, store, media, QuickPortraits(), dispatcher, plans, None, now)
+    made = assemble(
+        settings, secret, store, media, QuickPortraits(), dispatcher, plans, livekit, now
+    )
     await add_avatar(made, SAMPLE, None)
     yield made
     await made.sessions.aclose()

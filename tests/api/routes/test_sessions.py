@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -424,21 +425,9 @@ class TestLimits:
             }
 
 
-class TestRooms:
-    async def test_local(self, client: httpx.AsyncClient) -> None:
-        room = (await create(client, room={"platform": "local"}))["room"]
-        assert set(room) == {"whep_url", "watch_url"}
-        assert all(url.startswith("https://avatars.test/") for url in room.values())
-
-    async def test_daily_name(self, client: httpx.AsyncClient, dispatcher: FakeDispatcher) -> None:
-        room = {"platform": "daily", "url": "https://x.daily.co/r", "token": "t"}
-        session = await create(client, room=room)
-        assert "room" not in session
-        assert dispatcher.runs[session["session_id"]].order.room.user_name == "AI Avatar"
-
-    async def test_proxy_as_pipecat_reads_it(
-        self, client: httpx.AsyncClient, services: Services, dispatcher: FakeDispatcher
-    ) -> None:
+class TestProxy:
+    @pytest.fixture
+    async def livekit(self) -> AsyncIterator[Any]:
         pytest.importorskip("livekit.api")
         from api.livekit_rooms import LiveKitRooms
 
@@ -450,7 +439,12 @@ class TestRooms:
                 api_secret=SecretStr("s" * 32),
             )
         )
-        services.sessions._livekit = rooms
+        yield rooms
+        await rooms.aclose()
+
+    async def test_proxy_as_pipecat_reads_it(
+        self, client: httpx.AsyncClient, dispatcher: FakeDispatcher
+    ) -> None:
         body = {"avatar": SAMPLE, "aspect_ratio": "4:3", "room": {"platform": "proxy"}}
         answer = await client.post("/v1/sessions", json=body)
         pipecat = PipecatSession.model_validate(answer.json()["session"])
@@ -471,7 +465,19 @@ class TestRooms:
             assert "room" not in shown
             assert shown["duration"] is not None
             PipecatView.model_validate(shown)
-        await rooms.aclose()
+
+
+class TestRooms:
+    async def test_local(self, client: httpx.AsyncClient) -> None:
+        room = (await create(client, room={"platform": "local"}))["room"]
+        assert set(room) == {"whep_url", "watch_url"}
+        assert all(url.startswith("https://avatars.test/") for url in room.values())
+
+    async def test_daily_name(self, client: httpx.AsyncClient, dispatcher: FakeDispatcher) -> None:
+        room = {"platform": "daily", "url": "https://x.daily.co/r", "token": "t"}
+        session = await create(client, room=room)
+        assert "room" not in session
+        assert dispatcher.runs[session["session_id"]].order.room.user_name == "AI Avatar"
 
 
 class PipecatRoom(BaseModel):
