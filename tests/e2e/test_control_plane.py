@@ -281,3 +281,79 @@ async def test_the_legacy_way(tmp_path: Path) -> None:
                 assert await goodbye(client) == (1000, "client_request")
             restart = await http.put(f"{address}/start")
             assert restart.json()["error"]["code"] == "SESSION_ENDED"
+
+
+async def test_the_public_pipecat_client(tmp_path: Path) -> None:
+    """Its wire behaviour: a room of ours, speech as one byte stream that never ends, interrupts
+    by RPC, an end with an empty body, no WebSocket."""
+    rtc = pytest.importorskip("livekit.rtc", reason="needs the package livekit")
+    pytest.importorskip("aiohttp", reason="needs the package aiohttp")
+    pytest.importorskip("livekit.api", reason="needs the package livekit-api")
+    from tests.fakes.livekit_server import running_livekit
+    from tests.fakes.livekit_viewer import LiveKitViewer
+
+    avatar = "agenthuman-avatar-agent"
+    async with (
+        running_livekit() as livekit,
+        WorkerProcess(tmp_path, *free_ports(2)) as worker,
+        ControlPlane(
+            tmp_path,
+            AVATAR_API_LIVEKIT__URL=livekit.url,
+            AVATAR_API_LIVEKIT__API_KEY=livekit.key,
+            AVATAR_API_LIVEKIT__API_SECRET=livekit.secret,
+            **workers_setting(worker),
+        ) as plane,
+    ):
+        key = await plane.new_key("pipecat")
+        await plane.until_ready()
+        async with plane.client(key) as http:
+            body = {
+                "avatar": "avat_01KMZHXFPBVCXA5ATK85HCP8G1",
+                "aspect_ratio": "4:3",
+                "room": {"platform": "proxy"},
+            }
+            session = (await ok(await http.post("/v1/sessions", json=body)))["session"]
+            assert session["session_token"].startswith("session_token_")
+            assert None not in [session[name] for name in ("aspect_ratio", "metadata")]
+            assert session.get("duration", 0) is not None
+            room = session["room"]
+            async with LiveKitViewer(room["roomURL"], room["participantToken"]) as client:
+                async with asyncio.timeout(PATIENCE_S):
+                    while not client.pictures or not client.sounds:  # noqa: ASYNC110
+                        await asyncio.sleep(0.02)
+                assert list(client.room.remote_participants) == [avatar], "nobody else is there"
+                assert set(client.tracks) == {"avatar_audio", "avatar_video"}
+
+                me = client.room.local_participant
+                stream = await me.stream_bytes(
+                    "speech",
+                    topic="lk.audio_stream",
+                    destination_identities=[avatar],
+                    attributes={"sample_rate": "16000", "num_channels": "1"},
+                )
+                client.forget()
+                tone = np.sin(np.arange(32_000) * 0.2) * 12_000
+                pcm = tone.astype("<i2").tobytes()
+                for at in range(0, len(pcm), 640):
+                    await stream.write(pcm[at : at + 640])
+                async with asyncio.timeout(PATIENCE_S):
+                    while np.abs(client.pcm[-4800:]).max(initial=0) < 5000:  # noqa: ASYNC110
+                        await asyncio.sleep(0.02)
+                answer = await me.perform_rpc(
+                    destination_identity=avatar, method="lk.clear_buffer", payload=""
+                )
+                assert isinstance(answer, str)
+                await asyncio.sleep(0.6)
+                client.forget()
+                await asyncio.sleep(0.4)
+                assert np.abs(client.pcm).max(initial=0) < 50, "silent after the interrupt"
+
+                ended = await ok(
+                    await http.post(f"/v1/sessions/{session['session_id']}/end", json={})
+                )
+                assert ended["session"]["status"] == "ended"
+                async with asyncio.timeout(PATIENCE_S):
+                    while client.room.remote_participants or livekit.rooms:  # noqa: ASYNC110
+                        await asyncio.sleep(0.02)
+            assert client.room.connection_state == rtc.ConnectionState.CONN_DISCONNECTED
+        assert room["participantToken"] not in plane.log()
