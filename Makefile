@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help demo test lint format bench serve check models setup dev clean
+.PHONY: help demo test lint format bench serve worker check models setup dev clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -44,12 +44,16 @@ format: dev ## let ruff rewrite the code
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-bench: models ## frames per second, latency and capacity of this machine
+bench: models ## what this machine does: frames, latency, sessions, requests
 	$(PY) scripts/benchmark.py engine
 	$(PY) scripts/benchmark.py latency
 	$(PY) scripts/benchmark.py capacity
+	$(PY) scripts/benchmark.py api
 
-serve: models ## a resident worker on localhost
+serve: models ## the whole service on localhost: API, a worker, and a page to try it
+	$(PY) -m api serve
+
+worker: models ## a resident worker alone, for an API elsewhere
 	$(PY) -m worker serve
 
 check: models ## can this machine do it?

@@ -42,7 +42,10 @@ def assemble(
     metrics = ApiMetrics()
     avatars = Avatars(settings, secret, store, media, portraits, dispatcher, now)
     sessions = Sessions(settings, secret, store, dispatcher, plans, metrics, livekit, avatars, now)
-    supervisor = Supervisor(settings.lifecycle, store, dispatcher, plans, metrics, sessions, now)
+    lifecycle = settings.lifecycle
+    if settings.dispatcher == "runpod":
+        lifecycle = lifecycle.model_copy(update={"heartbeat_s": settings.runpod.heartbeat_s})
+    supervisor = Supervisor(lifecycle, store, dispatcher, plans, metrics, sessions, now)
     return Services(
         settings=settings,
         secret=secret,

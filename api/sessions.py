@@ -373,7 +373,7 @@ class Sessions:
         The worker is told first: should this process die in between, the worker's word is still
         there for whoever looks next. The other way round nobody would ever tell it.
         """
-        if tell and session.worker is not None:
+        if tell and session.status == "started":
             await self._tell(session, reason)
         account = await self._store.account(session.account_id)
         plan = self._plans.get(account.plan_key if account is not None else "")

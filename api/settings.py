@@ -59,6 +59,11 @@ class RunPodSettings(BaseModel):
     max_session_s: int = Field(
         default=24 * 3600, ge=60, le=7 * 24 * 3600, description="limit of sessions without expiry"
     )
+    heartbeat_s: float = Field(
+        default=120,
+        gt=0,
+        description="silence of RunPod's REST that ends sessions: jobs run on without it",
+    )
 
 
 class LiveKitSettings(BaseModel):

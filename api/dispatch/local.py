@@ -258,7 +258,12 @@ class LocalDispatcher:
 
     async def end(self, session: Session, reason: EndReason) -> None:
         """See ``Dispatcher.end``. A worker that does not answer is told when it does again."""
-        worker = self._worker(session.worker or "")
+        if session.worker is None:
+            # Whoever placed it may have died before noting where.
+            for each in self._workers:
+                self._unwant(each, session.id, reason)
+            return
+        worker = self._worker(session.worker)
         if worker is None:
             return
         try:

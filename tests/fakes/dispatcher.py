@@ -70,7 +70,6 @@ class FakeDispatcher:
         return {session.id: self._report(session) for session in sessions}
 
     async def end(self, session: Session, reason: EndReason) -> None:
-        assert session.worker is not None
         await self.end_gate.wait()
         if self.end_failure is not None:
             raise self.end_failure

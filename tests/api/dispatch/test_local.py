@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -437,6 +438,19 @@ async def test_an_end_that_did_not_get_through_is_told_later(impatient):
             return (await report(local, session)).reason == "minutes_exhausted"
 
         await until(ended, "the end")
+
+
+async def test_a_session_whose_placing_was_never_noted_is_ended_wherever_it_is():
+    """As when the process died between the worker's answer and noting it."""
+    async with worker() as one, worker() as two, dispatcher(one, two) as local:
+        session = stored(await local.place(order()))
+        await asyncio.wait_for(local.end(replace(session, worker=None), "join_failed"), 1)
+
+        async def ended():
+            return not one.worker.sessions() and not two.worker.sessions()
+
+        await until(ended, "the end of the session nobody noted")
+        assert (await report(local, session)).reason == "join_failed"
 
 
 async def test_a_wrong_secret_is_said_without_telling_it():
