@@ -552,8 +552,9 @@ async def test_a_client_that_is_not_read_is_not_taken_for_dead(path: SpeechPath)
 
         flooding = asyncio.create_task(flood())
         await asyncio.sleep(1)
-        assert not flooding.done()
+        waited = not flooding.done()
         target.gate.set()
+        assert waited
         await asyncio.wait_for(flooding, PATIENCE_S)
         await until(lambda: len(target.heard) == messages)
 
