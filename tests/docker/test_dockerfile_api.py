@@ -1,0 +1,106 @@
+"""Dockerfile.api, read as a builder reads it; no Docker is needed."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+
+import pytest
+
+from tests.docker.dockerfile import (
+    ROOT,
+    Step,
+    copy_as_the_image_does,
+    ignored,
+    run_there,
+    steps,
+    words,
+)
+
+
+@pytest.fixture(scope="module")
+def image() -> list[Step]:
+    return steps((ROOT / "Dockerfile.api").read_text())
+
+
+def left_out(image: list[Step]) -> set[str]:
+    (step,) = [text for text in words(image, "RUN", "builder") if "--without" in text]
+    names = re.search(r"--without ([\w. -]+?) >", step)
+    assert names is not None
+    return set(names[1].split())
+
+
+def test_everything_copied_exists_and_reaches_the_builder(image):
+    for text in words(image, "COPY"):
+        if "--from=" in text:
+            continue
+        for source in text.split()[:-1]:
+            assert (ROOT / source).exists(), f"COPY {source}: no such file"
+            assert not ignored(source), f"COPY {source}: .dockerignore keeps it out"
+    assert not ignored("api/console/index.html")
+    assert not ignored("api/store/migrations/env.py")
+
+
+def test_it_runs_as_a_user_without_rights_and_keeps_its_data_in_a_volume(image):
+    assert words(image, "USER") == ["avatar"]
+    assert words(image, "VOLUME") == ["/data"]
+    assert words(image, "STOPSIGNAL") == ["SIGTERM"]
+    assert any("chown avatar:avatar /data" in text for text in words(image, "RUN", "runtime"))
+
+
+def test_its_commands_are_commands(image):
+    from api.cli import _parser
+
+    (entry,), (default,) = words(image, "ENTRYPOINT"), words(image, "CMD")
+    assert json.loads(entry) == ["python", "-m", "api"]
+    (health,) = words(image, "HEALTHCHECK")
+    for arguments in (json.loads(default), json.loads(health[health.index("[") :])[3:]):
+        assert callable(_parser().parse_args(arguments).run)
+
+
+def test_no_secret_is_baked_in(image):
+    for step in image:
+        if step.word in ("ENV", "ARG"):
+            assert not re.search(r"SECRET|TOKEN|PASSWORD|API_KEY", step.text), step.text
+
+
+def test_its_settings_are_settings(image, monkeypatch):
+    from api.settings import load_settings
+
+    for setting in words(image, "ENV", "runtime")[0].split():
+        name, _, value = setting.partition("=")
+        if name.startswith("AVATAR_API_"):
+            monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert (settings.host, settings.port, str(settings.data_dir)) == ("0.0.0.0", 8000, "/data")
+    assert words(image, "EXPOSE") == ["8000"]
+
+
+def test_what_is_installed_is_what_can_be_installed(image):
+    (extras,) = [text for text in words(image, "ARG", "builder") if text.startswith("EXTRAS=")]
+    script = runpy.run_path(str(ROOT / "scripts" / "requirements.py"))
+    names = extras.partition("=")[2].strip('"').split()
+    lines = script["requirements"](names, sorted(left_out(image)))
+    installed = {re.split(r"[^\w-]", line)[0] for line in lines}
+    assert {"fastapi", "sqlalchemy", "asyncpg", "boto3", "coredis", "livekit-api"} <= installed
+    assert "torch" not in installed
+
+
+def test_the_control_plane_runs_without_what_is_left_out(image, tmp_path):
+    """It examines photos and talks to workers; it never renders."""
+    copy_as_the_image_does(image, "runtime", tmp_path)
+    program = f"""
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {sorted(left_out(image))!r}:
+            raise ModuleNotFoundError(f"{{name}} is not in this image")
+
+sys.meta_path.insert(0, Missing())
+import api.cli, api.server, api.dispatch.choose, api.livekit_rooms, api.avatars.examiner
+import api.avatars.alignment, api.store.migrate
+print(api.server.__file__)
+"""
+    assert run_there(tmp_path, "-c", program).startswith(str(tmp_path))
