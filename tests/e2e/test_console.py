@@ -199,6 +199,7 @@ async def test_a_person_starts_talks_plays_interrupts_and_ends(
         await is_in(page, 1500, speaking="no")
         await is_in(page, speaking="yes")  # what is said now, while it is said
         await expect(page.locator("#talk")).to_have_attribute("aria-pressed", "true")
+        await asyncio.sleep(0.5)  # let go any sooner, it would stay on
         await page.mouse.up()
         await is_in(page, speaking="no")
 
