@@ -102,6 +102,21 @@ async def test_a_viewer_joins_watches_and_leaves(path: SpeechPath, http: httpx.A
             assert await code(await http.delete(location), 404) == "VIEWER_NOT_FOUND"
 
 
+async def test_a_room_that_is_full_says_so(path: SpeechPath, http: httpx.AsyncClient) -> None:
+    async with Running() as worker:
+        await worker.worker.start()
+        session = await path.new_session()
+        await path.place(session, worker)
+        room = worker.worker.whep_room(session.id)
+        assert room is not None
+        room._max_viewers = 0
+        async with WhepClient() as viewer:
+            answer = await http.post(
+                links(path.services, session)["whep_url"], content=await viewer.offer(), headers=SDP
+            )
+        assert await code(answer, 503) == "ROOM_FULL"
+
+
 async def test_the_session_s_token_opens_as_well(path: SpeechPath, http: httpx.AsyncClient) -> None:
     async with Running() as worker:
         await worker.worker.start()
