@@ -138,7 +138,6 @@ class Session:
     """When its worker was last heard to have it."""
     ended_at: datetime | None = None
     end_reason: EndReason | None = None
-    bill: Bill | None = None
     worker: str | None = None
     """The dispatcher's handle of who runs it; None until a worker was asked."""
     instance: str | None = None
@@ -149,6 +148,8 @@ class Session:
     """The worker's WHEP address of a ``local`` room."""
     max_minutes: int | None = None
     """A shorter limit than the plan's (previews)."""
+    bill: Bill | None = None
+    """Of one that has ended."""
 
     def duration_s(self, now: datetime) -> int:
         """Whole seconds from start to end, or to ``now`` while it runs; 0 before it starts."""

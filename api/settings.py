@@ -219,7 +219,7 @@ class ApiSettings(BaseSettings):
     @property
     def database(self) -> str:
         """SQLAlchemy URL of the store."""
-        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / 'avatar.db'}"
+        return self.database_url or f"sqlite:///{self.data_dir / 'avatar.db'}"
 
 
 def load_settings(**overrides: Any) -> ApiSettings:

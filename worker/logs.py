@@ -48,7 +48,7 @@ _NAMED_VALUE = re.compile(
 
 _QUIET = (
     *("websockets", "aioice", "aiortc", "asyncio", "httpx", "httpcore", "PIL", "multipart"),
-    *("aiosqlite", "asyncpg", "coredis", "boto3", "botocore", "urllib3"),
+    *("asyncpg", "coredis", "boto3", "botocore", "urllib3"),
 )
 """Libraries whose debug logs hold whole messages or are too many; they tell warnings only."""
 

@@ -9,7 +9,7 @@ import string
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from ulid import ULID
 
@@ -32,6 +32,9 @@ _KEY_AND_ACCOUNT = (
     .join_from(api_keys, accounts)
     .where(api_keys.c.digest == bindparam("digest"))
 )
+_BY_ID = select_accounts.where(accounts.c.id == bindparam("account_id"))
+_KEY_NAMES = tuple(column.name for column in KEY_COLUMNS)
+_ACCOUNT_NAMES = tuple(column.name for column in accounts.c)
 
 
 def _digest(text: str) -> bytes:
@@ -58,31 +61,26 @@ class AccountTables:
             raise ValueError(f"anchor day {anchor_day} is not in every month; give 1 to 28")
         account = Account(f"acct_{ULID.from_datetime(now)}", name, plan_key, now, anchor_day)
         try:
-            async with self._database.writing() as connection:
-                await connection.execute(insert(accounts), vars(account))
+            await self._database.change(insert(accounts), vars(account))
         except IntegrityError:
             raise ValueError(f"there is an account named {name!r} already") from None
         return account
 
     async def account(self, account_id: str) -> Account | None:
         """By id."""
-        async with self._database.reading() as connection:
-            query = select_accounts.where(accounts.c.id == account_id)
-            row = (await connection.execute(query)).first()
+        row = await self._database.row(_BY_ID, {"account_id": account_id})
         return None if row is None else as_account(row)
 
     async def account_named(self, name: str) -> Account | None:
         """By name."""
-        async with self._database.reading() as connection:
-            query = select_accounts.where(accounts.c.name == name)
-            row = (await connection.execute(query)).first()
+        query = select_accounts.where(accounts.c.name == name)
+        row = await self._database.row(query)
         return None if row is None else as_account(row)
 
     async def accounts(self) -> Sequence[Account]:
         """All, oldest first."""
-        async with self._database.reading() as connection:
-            query = select_accounts.order_by(accounts.c.created_at, accounts.c.id)
-            rows = (await connection.execute(query)).all()
+        query = select_accounts.order_by(accounts.c.created_at, accounts.c.id)
+        rows = await self._database.rows(query)
         return [as_account(row) for row in rows]
 
     async def create_key(
@@ -107,8 +105,7 @@ class AccountTables:
             expires_at=expires_at,
         )
         try:
-            async with self._database.writing() as connection:
-                await connection.execute(insert(api_keys), {**vars(key), "digest": _digest(text)})
+            await self._database.change(insert(api_keys), {**vars(key), "digest": _digest(text)})
         except IntegrityError:
             raise ValueError(f"there is no account {account_id!r}") from None
         return key, text
@@ -120,30 +117,29 @@ class AccountTables:
         last word has a comparison in constant time.
         """
         digest = _digest(text)
-        async with self._database.reading() as connection:
-            row = (await connection.execute(_KEY_AND_ACCOUNT, {"digest": digest})).first()
+        row = await self._database.row(_KEY_AND_ACCOUNT, {"digest": digest})
         if row is None or not hmac.compare_digest(row[-1], digest):
             return None
-        key = ApiKey(**dict(zip((column.name for column in KEY_COLUMNS), row, strict=False)))
-        names = (column.name for column in accounts.c)
-        return key, Account(**dict(zip(names, row[len(KEY_COLUMNS) :], strict=False)))
+        key = ApiKey(**dict(zip(_KEY_NAMES, row, strict=False)))
+        return key, Account(**dict(zip(_ACCOUNT_NAMES, row[len(_KEY_NAMES) :], strict=False)))
 
     async def keys(self, account_id: str) -> Sequence[ApiKey]:
         """An account's keys, oldest first."""
         query = select_keys.where(api_keys.c.account_id == account_id)
-        async with self._database.reading() as connection:
-            rows = (
-                await connection.execute(query.order_by(api_keys.c.created_at, api_keys.c.id))
-            ).all()
+        query = query.order_by(api_keys.c.created_at, api_keys.c.id)
+        rows = await self._database.rows(query)
         return [as_key(row) for row in rows]
 
     async def revoke_key(self, key_id: str, now: datetime) -> bool:
         """From now on the key is refused; a second time changes nothing. False: no such key."""
-        async with self._database.writing() as connection:
-            await connection.execute(
+
+        def work(connection: Connection) -> bool:
+            connection.execute(
                 update(api_keys)
                 .where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
                 .values(revoked_at=now)
             )
-            found = await connection.execute(select(api_keys.c.id).where(api_keys.c.id == key_id))
+            found = connection.execute(select(api_keys.c.id).where(api_keys.c.id == key_id))
             return found.first() is not None
+
+        return await self._database.write(work)

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.records import Avatar, Plan
 from api.store.engine import Database, is_sqlite
@@ -18,6 +17,19 @@ from api.store.rows import as_avatar, lock_account, select_avatars
 from api.store.tables import avatars, preview_links
 
 _OLD_LINK = timedelta(days=1)
+
+_BY_ID = select_avatars.where(
+    avatars.c.id == bindparam("avatar_id"), avatars.c.deleted_at.is_(None)
+)
+_MADE = (
+    select(func.count())
+    .select_from(avatars)
+    .where(
+        avatars.c.account_id == bindparam("account_id"),
+        avatars.c.created_at >= bindparam("start"),
+        avatars.c.created_at < bindparam("end"),
+    )
+)
 
 
 class AvatarTables:
@@ -35,20 +47,24 @@ class AvatarTables:
         """
         if avatar.account_id is None:
             return await self._add_public(avatar)
-        async with self._database.writing() as connection:
-            account = await lock_account(connection, avatar.account_id)
+        owner: str = avatar.account_id
+
+        def work(connection: Connection) -> Avatar:
+            account = lock_account(connection, owner)
             if account is None:
-                raise ValueError(f"there is no account {avatar.account_id!r}")
-            query = _with_digest(avatar.account_id, avatar.digest)
-            row = (await connection.execute(query)).first()
+                raise ValueError(f"there is no account {owner!r}")
+            query = _with_digest(owner, avatar.digest)
+            row = connection.execute(query).first()
             if row is not None:
                 return as_avatar(row)
             if plan.avatars_per_cycle is not None:
-                used = await avatars_made(connection, account.id, account.anchor_day, now)
+                used = avatars_made(connection, account.id, account.anchor_day, now)
                 if used >= plan.avatars_per_cycle:
                     raise AvatarLimitReached(plan.avatars_per_cycle, used)
-            await connection.execute(insert(avatars), vars(avatar))
-        return avatar
+            connection.execute(insert(avatars), vars(avatar))
+            return avatar
+
+        return await self._database.write(work)
 
     async def _add_public(self, avatar: Avatar) -> Avatar:
         dialect = sqlite if is_sqlite(self._database.url) else postgresql
@@ -57,21 +73,17 @@ class AvatarTables:
         statement = statement.on_conflict_do_update(
             index_elements=[avatars.c.id], set_=changed, where=avatars.c.account_id.is_(None)
         )
-        async with self._database.writing() as connection:
-            await connection.execute(statement)
+        await self._database.change(statement)
         return avatar
 
     async def avatar(self, avatar_id: str) -> Avatar | None:
         """By id; deleted ones are None."""
-        query = select_avatars.where(avatars.c.id == avatar_id, avatars.c.deleted_at.is_(None))
-        async with self._database.reading() as connection:
-            row = (await connection.execute(query)).first()
+        row = await self._database.row(_BY_ID, {"avatar_id": avatar_id})
         return None if row is None else as_avatar(row)
 
     async def avatar_with_digest(self, account_id: str, digest: str) -> Avatar | None:
         """The account's avatar made of the same bytes."""
-        async with self._database.reading() as connection:
-            row = (await connection.execute(_with_digest(account_id, digest))).first()
+        row = await self._database.row(_with_digest(account_id, digest))
         return None if row is None else as_avatar(row)
 
     async def avatars_of(self, account_id: str | None) -> Sequence[Avatar]:
@@ -83,12 +95,9 @@ class AvatarTables:
                 avatars.c.account_id.is_(None), avatars.c.deleted_at.is_(None)
             )
         )
-        async with self._database.reading() as connection:
-            rows = (
-                await connection.execute(
-                    query.order_by(avatars.c.created_at.desc(), avatars.c.id.desc())
-                )
-            ).all()
+        rows = await self._database.rows(
+            query.order_by(avatars.c.created_at.desc(), avatars.c.id.desc())
+        )
         return [as_avatar(row) for row in rows]
 
     async def delete_avatar(self, avatar_id: str, now: datetime) -> bool:
@@ -98,18 +107,18 @@ class AvatarTables:
             .where(avatars.c.id == avatar_id, avatars.c.deleted_at.is_(None))
             .values(deleted_at=now)
         )
-        async with self._database.writing() as connection:
-            return (await connection.execute(statement)).rowcount == 1
+        return await self._database.change(statement) == 1
 
     async def create_preview(
         self, link_id: str, account_id: str, avatar_id: str, expires_at: datetime
     ) -> None:
         """A link that works once. Links long expired are forgotten."""
-        async with self._database.writing() as connection:
-            await connection.execute(
+
+        def work(connection: Connection) -> None:
+            connection.execute(
                 delete(preview_links).where(preview_links.c.expires_at < expires_at - _OLD_LINK)
             )
-            await connection.execute(
+            connection.execute(
                 insert(preview_links),
                 {
                     "id": link_id,
@@ -119,6 +128,8 @@ class AvatarTables:
                 },
             )
 
+        await self._database.write(work)
+
     async def preview(self, link_id: str, now: datetime) -> tuple[str, str] | None:
         """Account id and avatar id; None when it is unknown, used or expired. Only looks."""
         statement = select(preview_links.c.account_id, preview_links.c.avatar_id).where(
@@ -126,8 +137,7 @@ class AvatarTables:
             preview_links.c.used_at.is_(None),
             preview_links.c.expires_at > now,
         )
-        async with self._database.reading() as connection:
-            row = (await connection.execute(statement)).first()
+        row = await self._database.row(statement)
         return None if row is None else (row.account_id, row.avatar_id)
 
     async def use_preview(self, link_id: str, now: datetime) -> tuple[str, str] | None:
@@ -142,32 +152,22 @@ class AvatarTables:
             .values(used_at=now)
             .returning(preview_links.c.account_id, preview_links.c.avatar_id)
         )
-        async with self._database.writing() as connection:
-            row = (await connection.execute(statement)).first()
+        row = await self._database.write(lambda connection: connection.execute(statement).first())
         return None if row is None else (row.account_id, row.avatar_id)
 
     async def return_preview(self, link_id: str) -> None:
         """It was used in vain (no worker was free, say): until it expires it works again."""
         statement = update(preview_links).where(preview_links.c.id == link_id).values(used_at=None)
-        async with self._database.writing() as connection:
-            await connection.execute(statement)
+        await self._database.change(statement)
 
 
-async def avatars_made(
-    connection: AsyncConnection, account_id: str, anchor_day: int | None, now: datetime
+def avatars_made(
+    connection: Connection, account_id: str, anchor_day: int | None, now: datetime
 ) -> int:
     """How many avatars the account made in the period ``now`` is in, deleted ones included."""
     start, end = billing_period(anchor_day, now)
-    query = (
-        select(func.count())
-        .select_from(avatars)
-        .where(
-            avatars.c.account_id == account_id,
-            avatars.c.created_at >= start,
-            avatars.c.created_at < end,
-        )
-    )
-    return int((await connection.execute(query)).scalar_one())
+    period = {"account_id": account_id, "start": start, "end": end}
+    return int(connection.execute(_MADE, period).scalar_one())
 
 
 def _with_digest(account_id: str, digest: str) -> Select[Any]:

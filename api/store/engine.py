@@ -1,5 +1,9 @@
 """Connections and transactions of both databases.
 
+Whatever is said to the database within one transaction is a plain function of a connection, and
+goes there in one piece: a trip to another thread, or between greenlets, costs more than most
+statements.
+
 SQLite runs in WAL mode with ``synchronous=NORMAL``: a killed process loses nothing, a power cut may
 lose the last commits (the database stays whole). Every change begins with ``BEGIN IMMEDIATE``, so
 that what it read first still holds when it writes. Postgres runs at READ COMMITTED; whoever changes
@@ -9,22 +13,26 @@ an account's sessions or minutes locks the account's row first.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Engine, Executable, Row, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from api.store import sqlite_driver
+T = TypeVar("T")
 
 BUSY_TIMEOUT_S = 30
 """How long a SQLite transaction waits for another process's."""
 
+_READERS = 2
+"""SQLite transactions that read at a time."""
+
 _DRIVERS = {
-    "sqlite": "sqlite+aiosqlite",
+    "sqlite": "sqlite+pysqlite",
+    "sqlite+aiosqlite": "sqlite+pysqlite",
     "postgresql": "postgresql+asyncpg",
     "postgres": "postgresql+asyncpg",
 }
@@ -52,7 +60,7 @@ def database_url(text: str) -> URL:
         raise StoreError(
             f"{url.drivername} databases are not supported; use sqlite:/// or postgresql://"
         )
-    if url.drivername == "sqlite+aiosqlite" and url.database in (None, "", ":memory:"):
+    if is_sqlite(url) and url.database in (None, "", ":memory:"):
         raise StoreError("the SQLite URL names no file; write sqlite:///folder/avatar.db")
     return url
 
@@ -62,28 +70,107 @@ def is_sqlite(url: URL) -> bool:
     return url.get_backend_name() == "sqlite"
 
 
-def create_engine(url: URL) -> AsyncEngine:
-    """An engine whose transactions are ours to begin.
+class _Transactions(Protocol):
+    """How work gets to a database and back."""
 
-    Raises:
-        StoreError: the driver is not installed.
-    """
-    if is_sqlite(url):
-        engine = create_async_engine(
-            url,
-            connect_args={"timeout": BUSY_TIMEOUT_S, "async_creator_fn": sqlite_driver.connect},
-            pool_size=8,
+    async def read(self, work: Callable[[Connection], T]) -> T: ...
+
+    async def snapshot(self, work: Callable[[Connection], T]) -> T: ...
+
+    async def write(self, work: Callable[[Connection], T]) -> T: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Database:
+    """Transactions. Made in the event loop it is used in."""
+
+    def __init__(self, url: URL) -> None:
+        """Raises ``StoreError`` when the driver is not installed."""
+        self.url = url
+        self._transactions: _Transactions = _Sqlite(url) if is_sqlite(url) else _Postgres(url)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run ``work``, one statement that reads."""
+        return await self._transactions.read(work)
+
+    async def snapshot(self, work: Callable[[Connection], T]) -> T:
+        """Run ``work``, several statements that see the same moment."""
+        return await self._transactions.snapshot(work)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Run ``work`` in a transaction: committed at its end, rolled back when it raises."""
+        return await self._transactions.write(work)
+
+    async def row(
+        self, statement: Executable, parameters: Mapping[str, Any] | None = None
+    ) -> Row[Any] | None:
+        """The first row of one statement that reads."""
+        return await self.read(lambda connection: connection.execute(statement, parameters).first())
+
+    async def rows(
+        self, statement: Executable, parameters: Mapping[str, Any] | None = None
+    ) -> Sequence[Row[Any]]:
+        """The rows of one statement that reads."""
+        return await self.read(lambda connection: connection.execute(statement, parameters).all())
+
+    async def change(
+        self, statement: Executable, parameters: Mapping[str, Any] | None = None
+    ) -> int:
+        """Run one statement that writes; returns how many rows it met."""
+        return await self.write(
+            lambda connection: connection.execute(statement, parameters).rowcount
         )
-        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-        event.listen(engine.sync_engine, "begin", _begin_sqlite)
-        return engine
-    try:
-        # A server may have been restarted since a connection was last used.
-        return create_async_engine(url, pool_size=10, max_overflow=10, pool_pre_ping=True)
-    except ModuleNotFoundError as error:
-        raise StoreError(
-            "Postgres needs the package asyncpg; install it: pip install 'avatar-server[postgres]'"
-        ) from error
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._transactions.aclose()
+
+
+class _Sqlite:
+    """Threads with a connection each: one that writes, as SQLite has one writer at a time (tasks
+    queue for it, first come first served; its own busy handler lets anybody overtake), and some
+    that read. Work that has begun is finished, whatever becomes of who waits for it."""
+
+    def __init__(self, url: URL) -> None:
+        self._engine = engine = create_engine(
+            url,
+            connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
+            pool_size=_READERS + 1,
+        )
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        self._snapshots = engine.execution_options(begin="BEGIN")
+        self._changes = engine.execution_options(begin="BEGIN IMMEDIATE")
+        self._readers = ThreadPoolExecutor(_READERS, "store reader")
+        self._writer = ThreadPoolExecutor(1, "store writer")
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        return await self._run(self._readers, self._engine, work)
+
+    async def snapshot(self, work: Callable[[Connection], T]) -> T:
+        return await self._run(self._readers, self._snapshots, work)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        def change() -> T:
+            with self._changes.begin() as connection:
+                return work(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self._writer, change)
+
+    async def aclose(self) -> None:
+        for threads in (self._readers, self._writer):
+            await asyncio.to_thread(threads.shutdown)
+        self._engine.dispose()
+
+    async def _run(
+        self, threads: ThreadPoolExecutor, engine: Engine, work: Callable[[Connection], T]
+    ) -> T:
+        def look() -> T:
+            with engine.connect() as connection:
+                return work(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(threads, look)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -103,41 +190,34 @@ def _begin_sqlite(connection: Connection) -> None:
         raw.execute(statement).close()
 
 
-class Database:
-    """Transactions of an engine. Made in the event loop it is used in."""
+class _Postgres:
+    """A pool of connections, driven by the event loop."""
 
     def __init__(self, url: URL) -> None:
-        """Raises ``StoreError`` when the driver is not installed."""
-        self.url = url
-        self.engine = engine = create_engine(url)
-        if is_sqlite(url):
-            self._reader = engine
-            self._snapshot = engine.execution_options(begin="BEGIN")
-            self._writer = engine.execution_options(begin="BEGIN IMMEDIATE")
-        else:
-            self._reader = engine.execution_options(isolation_level="AUTOCOMMIT")
-            self._snapshot = engine.execution_options(isolation_level="REPEATABLE READ")
-            self._writer = engine
-        # SQLite has one writer at a time. Tasks of this process queue here, first come first
-        # served; its own busy handler sleeps and lets anybody overtake.
-        self._turn: AbstractAsyncContextManager[Any] = (
-            asyncio.Lock() if is_sqlite(url) else nullcontext()
-        )
+        try:
+            # A server may have been restarted since a connection was last used.
+            self._engine: AsyncEngine = create_async_engine(
+                url, pool_size=10, max_overflow=10, pool_pre_ping=True
+            )
+        except ModuleNotFoundError as error:
+            raise StoreError(
+                "Postgres needs the package asyncpg; install it:"
+                " pip install 'avatar-server[postgres]'"
+            ) from error
+        self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._snapshots = self._engine.execution_options(isolation_level="REPEATABLE READ")
 
-    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A connection for one statement that reads."""
-        return self._reader.connect()
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        async with self._reader.connect() as connection:
+            return await connection.run_sync(work)
 
-    def snapshot(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A connection for several statements that see the same moment."""
-        return self._snapshot.connect()
+    async def snapshot(self, work: Callable[[Connection], T]) -> T:
+        async with self._snapshots.connect() as connection:
+            return await connection.run_sync(work)
 
-    @asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction: committed at the end, rolled back when the block raises."""
-        async with self._turn, self._writer.begin() as connection:
-            yield connection
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        async with self._engine.begin() as connection:
+            return await connection.run_sync(work)
 
     async def aclose(self) -> None:
-        """Close every connection."""
-        await self.engine.dispose()
+        await self._engine.dispose()

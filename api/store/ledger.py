@@ -11,8 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, bindparam, func, insert, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, select
 from ulid import ULID
 
 from api.records import Account, Bill, Plan
@@ -68,23 +67,19 @@ class Balance:
         return max(0, self.included_total - self.charged - plan) + self.purchased_left - purchased
 
 
-async def balance(
-    connection: AsyncConnection, account: Account, plan: Plan, now: datetime
-) -> Balance:
+def balance(connection: Connection, account: Account, plan: Plan, now: datetime) -> Balance:
     """The account's balance in the period ``now`` is in."""
     start, end = billing_period(account.anchor_day, now)
-    charged, granted, spent = (
-        await connection.execute(_SUMS, {"account_id": account.id, "start": start, "end": end})
+    charged, granted, spent = connection.execute(
+        _SUMS, {"account_id": account.id, "start": start, "end": end}
     ).one()
     return Balance(plan.included_minutes, -charged, granted, granted + spent)
 
 
-async def grant(
-    connection: AsyncConnection, account: Account, amount: int, note: str, now: datetime
-) -> None:
+def grant(connection: Connection, account: Account, amount: int, note: str, now: datetime) -> None:
     """Add a package."""
     package = f"pack_{ULID.from_datetime(now)}"
-    await connection.execute(
+    connection.execute(
         _INSERT,
         {
             "id": package,
@@ -98,8 +93,8 @@ async def grant(
     )
 
 
-async def charge(
-    connection: AsyncConnection,
+def charge(
+    connection: Connection,
     account: Account,
     plan: Plan,
     session_id: str,
@@ -112,11 +107,11 @@ async def charge(
         return Bill(0, 0, 0)
     from_plan, from_packages = used, 0
     if plan.included_minutes is not None:
-        from_plan, from_packages = (await balance(connection, account, plan, now)).split(used)
+        from_plan, from_packages = balance(connection, account, plan, now).split(used)
     shares = {PLAN: from_plan} if from_plan else {}
     if from_packages:
-        shares |= await _from_packages(connection, account, from_packages)
-    await connection.execute(
+        shares |= _from_packages(connection, account, from_packages)
+    connection.execute(
         _INSERT,
         [
             {
@@ -135,9 +130,7 @@ async def charge(
     return Bill(used, from_plan, from_packages)
 
 
-async def _from_packages(
-    connection: AsyncConnection, account: Account, wanted: int
-) -> dict[str, int]:
+def _from_packages(connection: Connection, account: Account, wanted: int) -> dict[str, int]:
     left = func.sum(minutes.c.minutes)
     query = (
         select(minutes.c.source, left)
@@ -148,7 +141,7 @@ async def _from_packages(
         .order_by(minutes.c.source)
     )
     shares: dict[str, int] = {}
-    for source, amount in (await connection.execute(query)).all():
+    for source, amount in connection.execute(query).all():
         shares[source] = min(amount, wanted)
         wanted -= shares[source]
         if wanted == 0:

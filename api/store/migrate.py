@@ -47,10 +47,8 @@ def is_new(url: str) -> bool:
 async def require_current(database: Database) -> None:
     """Raises ``StoreError`` when the database does not answer or its schema is not ours."""
     try:
-        async with database.reading() as connection:
-            found = (
-                await connection.execute(text("SELECT version_num FROM alembic_version"))
-            ).scalar_one_or_none()
+        row = await database.row(text("SELECT version_num FROM alembic_version"))
+        found = None if row is None else row[0]
     except (DBAPIError, OSError) as error:
         if isinstance(error, DBAPIError) and "alembic_version" in str(error.orig):
             found = None
@@ -74,14 +72,14 @@ def head() -> str:
 async def _upgrade(database: Database) -> None:
     if is_sqlite(database.url):
         # Kept in the file from now on: readers never wait for the writer.
-        async with database.reading() as connection:
-            await connection.execute(text("PRAGMA journal_mode = WAL"))
-    async with database.writing() as connection:
+        await database.row(text("PRAGMA journal_mode = WAL"))
+
+    def work(connection: Connection) -> None:
         if not is_sqlite(database.url):
-            await connection.execute(
-                text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK}
-            )
-        await connection.run_sync(_to_head)
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+        _to_head(connection)
+
+    await database.write(work)
 
 
 def _to_head(connection: Connection) -> None:

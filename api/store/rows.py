@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Row, Select, bindparam, select
 
 from api.records import Account, ApiKey, Avatar, Bill, Session
-from api.store.tables import SESSION_COLUMNS, accounts, api_keys, avatars, sessions
+from api.store.tables import BILL_COLUMNS, SESSION_COLUMNS, accounts, api_keys, avatars, sessions
 
 KEY_COLUMNS = tuple(column for column in api_keys.c if column.name != "digest")
 
 select_accounts: Select[Any] = select(*accounts.c)
 select_keys: Select[Any] = select(*KEY_COLUMNS)
 select_avatars: Select[Any] = select(*avatars.c)
-select_sessions: Select[Any] = select(*SESSION_COLUMNS)
+select_sessions: Select[Any] = select(*SESSION_COLUMNS, *BILL_COLUMNS)
 
 SESSION_BY_ID = select_sessions.where(sessions.c.id == bindparam("session_id"))
 SESSION_LOCKED = SESSION_BY_ID.with_for_update()
@@ -29,8 +28,8 @@ _ACCOUNT_LOCKED = select_accounts.where(accounts.c.id == bindparam("account_id")
     key_share=True
 )
 
-_SESSION_NAMES = tuple(column.name for column in SESSION_COLUMNS)
-_BILL = ("minutes_used", "from_plan", "from_purchased")
+_FIELDS = len(SESSION_COLUMNS)
+_WITH_BILL = _FIELDS + len(BILL_COLUMNS)
 
 
 def as_account(row: Row[Any]) -> Account:
@@ -50,16 +49,14 @@ def as_avatar(row: Row[Any]) -> Avatar:
 
 def as_session(row: Row[Any]) -> Session:
     """From ``select_sessions``, whatever other columns were added to it."""
-    values = dict(zip(_SESSION_NAMES, row, strict=False))
-    used, plan, purchased = (values.pop(name) for name in _BILL)
-    bill = None if used is None else Bill(used, plan, purchased)
-    return Session(**values, bill=bill)
+    bill = None if row[_FIELDS] is None else Bill(*row[_FIELDS:_WITH_BILL])
+    return Session(*row[:_FIELDS], bill)  # type: ignore[call-arg]
 
 
-async def lock_account(connection: AsyncConnection, account_id: str) -> Account | None:
+def lock_account(connection: Connection, account_id: str) -> Account | None:
     """The account, which nobody else can change sessions or minutes of until the transaction ends.
 
     In SQLite the whole database is ours by then; in Postgres its row is locked.
     """
-    row = (await connection.execute(_ACCOUNT_LOCKED, {"account_id": account_id})).first()
+    row = connection.execute(_ACCOUNT_LOCKED, {"account_id": account_id}).first()
     return None if row is None else as_account(row)

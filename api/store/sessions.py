@@ -7,8 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Row
 
 from api.records import UNBILLED, Account, EndReason, NewSession, Plan, RoomOrder, Session
 from api.store import statements
@@ -56,25 +55,26 @@ class SessionTables:
             IdempotencyConflict, NoMinutes, ConcurrencyReached.
             ValueError: there is no such account.
         """
-        async with self._database.writing() as connection:
-            account = await lock_account(connection, new.account_id)
+
+        def work(connection: Connection) -> Stored:
+            account = lock_account(connection, new.account_id)
             if account is None:
                 raise ValueError(f"there is no account {new.account_id!r}")
-            first = await _first_with_key(connection, account.id, new.idempotency_key, now)
+            first = _first_with_key(connection, account.id, new.idempotency_key, now)
             if first is not None:
                 return Stored(_same_request(first, new.request_digest), new=False)
             if new.idempotency_key is not None:
                 # Another session had it more than a day ago.
                 keyed = {"whose": account.id, "key": new.idempotency_key}
-                await connection.execute(statements.FORGET_KEY, keyed)
-            running = await _running(connection, account.id)
+                connection.execute(statements.FORGET_KEY, keyed)
+            running = _running(connection, account.id)
             for row in running:
                 young = now - row.created_at < REPEAT_WINDOW
                 if young and new.fingerprint and row.fingerprint == new.fingerprint:
-                    found = await connection.execute(SESSION_BY_ID, {"session_id": row.id})
+                    found = connection.execute(SESSION_BY_ID, {"session_id": row.id})
                     return Stored(as_session(found.one()), new=False)
             # A session that is only created takes no slot yet, but there must be one for it.
-            await _admit(connection, account, plan, running, now)
+            _admit(connection, account, plan, running, now)
             session = Session(
                 id=new.id,
                 account_id=new.account_id,
@@ -89,7 +89,7 @@ class SessionTables:
                 max_minutes=new.max_minutes,
             )
             values = {name: value for name, value in vars(session).items() if name != "bill"}
-            await connection.execute(
+            connection.execute(
                 statements.INSERT,
                 {
                     **values,
@@ -100,7 +100,9 @@ class SessionTables:
                     "request_digest": new.request_digest,
                 },
             )
-        return Stored(session, new=True)
+            return Stored(session, new=True)
+
+        return await self._database.write(work)
 
     async def repeated_session(
         self,
@@ -116,8 +118,9 @@ class SessionTables:
         Raises:
             IdempotencyConflict.
         """
-        async with self._database.reading() as connection:
-            first = await _first_with_key(connection, account_id, idempotency_key, now)
+
+        def work(connection: Connection) -> Session | None:
+            first = _first_with_key(connection, account_id, idempotency_key, now)
             if first is not None:
                 return _same_request(first, request_digest)
             if not fingerprint:
@@ -127,8 +130,10 @@ class SessionTables:
                 "fingerprint": fingerprint,
                 "after": now - REPEAT_WINDOW,
             }
-            row = (await connection.execute(statements.ALIKE, alike)).first()
-        return None if row is None else as_session(row)
+            row = connection.execute(statements.ALIKE, alike).first()
+            return None if row is None else as_session(row)
+
+        return await self._database.read(work)
 
     async def start_session(
         self, session_id: str, account_id: str, plan: Plan, now: datetime
@@ -138,9 +143,10 @@ class SessionTables:
         Raises:
             SessionMissing, SessionOver, NoMinutes, ConcurrencyReached.
         """
-        async with self._database.writing() as connection:
-            account = await lock_account(connection, account_id)
-            row = (await connection.execute(SESSION_LOCKED, {"session_id": session_id})).first()
+
+        def work(connection: Connection) -> tuple[Session, bool]:
+            account = lock_account(connection, account_id)
+            row = connection.execute(SESSION_LOCKED, {"session_id": session_id}).first()
             if account is None or row is None or row.account_id != account_id:
                 raise SessionMissing(session_id)
             session = as_session(row)
@@ -148,25 +154,25 @@ class SessionTables:
                 raise SessionOver(session_id)
             if session.status == "started":
                 return session, False
-            running = await _running(connection, account.id)
-            await _admit(connection, account, plan, running, now)
+            running = _running(connection, account.id)
+            _admit(connection, account, plan, running, now)
             expires_at = _expiry(plan, session.max_minutes, now)
-            await connection.execute(
+            connection.execute(
                 statements.START,
                 {"session_id": session_id, "new_started_at": now, "new_expires_at": expires_at},
             )
-        return replace(session, status="started", started_at=now, expires_at=expires_at), True
+            return replace(session, status="started", started_at=now, expires_at=expires_at), True
+
+        return await self._database.write(work)
 
     async def discard_session(self, session_id: str) -> None:
         """Forget a session no worker took: as if it had never been created. One that a worker took
         or that has ended stays."""
-        async with self._database.writing() as connection:
-            await connection.execute(statements.DISCARD, {"session_id": session_id})
+        await self._database.change(statements.DISCARD, {"session_id": session_id})
 
     async def unstart_session(self, session_id: str) -> None:
         """Back to ``created``: no worker took it, it may be started again."""
-        async with self._database.writing() as connection:
-            await connection.execute(statements.UNSTART, {"session_id": session_id})
+        await self._database.change(statements.UNSTART, {"session_id": session_id})
 
     async def place_session(
         self,
@@ -187,8 +193,7 @@ class SessionTables:
             "new_watch_uri": watch_uri,
             "new_seen_at": now,
         }
-        async with self._database.writing() as connection:
-            return (await connection.execute(statements.PLACE, values)).rowcount == 1
+        return await self._database.change(statements.PLACE, values) == 1
 
     async def room_of(self, session_id: str) -> RoomOrder | None:
         """The room a session shall join; None once it was placed or has ended.
@@ -196,8 +201,7 @@ class SessionTables:
         Raises:
             StoreError: the installation's secret was changed since the session was created.
         """
-        async with self._database.reading() as connection:
-            row = (await connection.execute(statements.ROOM, {"session_id": session_id})).first()
+        row = await self._database.row(statements.ROOM, {"session_id": session_id})
         return None if row is None else self._sealer.open(row.platform, row.room)
 
     async def note_seen(
@@ -220,8 +224,7 @@ class SessionTables:
             "new_ws_uri": ws_uri,
             "new_watch_uri": watch_uri,
         }
-        async with self._database.writing() as connection:
-            await connection.execute(statements.SEEN, values)
+        await self._database.change(statements.SEEN, values)
 
     async def end_session(
         self, session_id: str, reason: EndReason, plan: Plan, now: datetime
@@ -233,14 +236,15 @@ class SessionTables:
         ``server_error``. None: it had ended (or never started, unless the reason is
         ``never_started``), and nothing changed. End and charges are one transaction.
         """
-        async with self._database.writing() as connection:
+
+        def work(connection: Connection) -> Session | None:
             whose = {"session_id": session_id}
-            account_id = (await connection.execute(statements.WHOSE, whose)).scalar_one_or_none()
+            account_id = connection.execute(statements.WHOSE, whose).scalar_one_or_none()
             if account_id is None:
                 return None
             # The account first, as everywhere: two ends can not wait for each other.
-            account = await lock_account(connection, account_id)
-            row = (await connection.execute(SESSION_LOCKED, whose)).first()
+            account = lock_account(connection, account_id)
+            row = connection.execute(SESSION_LOCKED, whose).first()
             if account is None or row is None:
                 return None
             session = as_session(row)
@@ -257,8 +261,8 @@ class SessionTables:
                 if reason in UNBILLED or unserved
                 else minutes_between(session.started_at, ended_at)
             )
-            bill = await charge(connection, account, plan, session.id, used, ended_at)
-            await connection.execute(
+            bill = charge(connection, account, plan, session.id, used, ended_at)
+            connection.execute(
                 statements.END,
                 {
                     "session_id": session_id,
@@ -269,17 +273,19 @@ class SessionTables:
                     "new_from_purchased": bill.from_purchased,
                 },
             )
-        return replace(session, status="ended", ended_at=ended_at, end_reason=reason, bill=bill)
+            return replace(session, status="ended", ended_at=ended_at, end_reason=reason, bill=bill)
+
+        return await self._database.write(work)
 
 
-async def _first_with_key(
-    connection: AsyncConnection, account_id: str, key: str | None, now: datetime
+def _first_with_key(
+    connection: Connection, account_id: str, key: str | None, now: datetime
 ) -> Row[Any] | None:
     """The account's session with this idempotency key, while that is kept."""
     if key is None:
         return None
     keyed = {"whose": account_id, "key": key}
-    row = (await connection.execute(statements.FIRST_WITH_KEY, keyed)).first()
+    row = connection.execute(statements.FIRST_WITH_KEY, keyed).first()
     return row if row is not None and now - row.created_at < IDEMPOTENCY_KEPT else None
 
 
@@ -289,13 +295,13 @@ def _same_request(row: Row[Any], request_digest: str) -> Session:
     return as_session(row)
 
 
-async def _running(connection: AsyncConnection, account_id: str) -> Sequence[Row[Any]]:
+def _running(connection: Connection, account_id: str) -> Sequence[Row[Any]]:
     """What is needed to know of the account's sessions that hold a slot."""
-    return (await connection.execute(statements.RUNNING, {"account_id": account_id})).all()
+    return connection.execute(statements.RUNNING, {"account_id": account_id}).all()
 
 
-async def _admit(
-    connection: AsyncConnection,
+def _admit(
+    connection: Connection,
     account: Account,
     plan: Plan,
     running: Sequence[Row[Any]],
@@ -304,7 +310,7 @@ async def _admit(
     """Raises ``NoMinutes``, then ``ConcurrencyReached``."""
     if plan.included_minutes is not None:
         used = sum(minutes_between(row.started_at, now) for row in running)
-        if (await balance(connection, account, plan, now)).left(used) == 0:
+        if balance(connection, account, plan, now).left(used) == 0:
             raise NoMinutes
     if len(running) >= plan.concurrency:
         raise ConcurrencyReached(len(running), plan.concurrency)

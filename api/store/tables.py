@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from api.records import Session
+from api.records import Bill, Session
 
 
 class Moment(TypeDecorator[datetime]):
@@ -155,13 +155,10 @@ sessions = Table(
     Index(None, "account_id", "created_at", "id"),
 )
 
-SESSION_COLUMNS = tuple(
-    column
-    for column in sessions.c
-    if column.name in Session.__dataclass_fields__
-    or column.name in ("minutes_used", "from_plan", "from_purchased")
-)
-"""What makes a ``Session``: neither the room nor a digest ever leaves with one."""
+SESSION_COLUMNS = tuple(sessions.c[name] for name in Session.__dataclass_fields__ if name != "bill")
+BILL_COLUMNS = tuple(sessions.c[name] for name in Bill.__dataclass_fields__)
+"""What makes a ``Session`` and its ``Bill``, in their fields' order: neither the room nor a digest
+ever leaves with one."""
 
 minutes = Table(
     # The ledger: rows are added, never changed. What is left is always their sum.

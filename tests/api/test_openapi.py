@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,7 +119,6 @@ class Running:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    logging.getLogger("aiosqlite").setLevel(logging.WARNING)
     with Running(tmp_path_factory.mktemp("openapi")) as found:
         yield found
 

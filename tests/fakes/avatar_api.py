@@ -136,7 +136,7 @@ async def avatar_api(
     **settings: Any,
 ) -> AsyncIterator[AvatarApi]:
     """The API over SQLite and a folder below ``folder``."""
-    database = f"sqlite+aiosqlite:///{folder / 'avatar.db'}"
+    database = f"sqlite:///{folder / 'avatar.db'}"
     await migrate(database)
     configured = ApiSettings(
         public_url=BASE_URL, rate_limit_per_minute=0, data_dir=folder, **settings

@@ -157,7 +157,7 @@ async def listening(path: SpeechPath) -> AsyncIterator[SpeechPath]:
 @asynccontextmanager
 async def store_of(folder: Path) -> AsyncIterator[SqlStore]:
     """A new SQLite store."""
-    url = f"sqlite+aiosqlite:///{folder / 'test.db'}"
+    url = f"sqlite:///{folder / 'test.db'}"
     await migrate(url)
     store = await open_store(url, Secret(SECRET).key("seal"))
     try:

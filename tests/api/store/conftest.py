@@ -52,7 +52,7 @@ def postgres_url(postgres: PostgresServer) -> Iterator[str]:
 async def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
     """A database with no tables."""
     if request.param == "sqlite":
-        yield f"sqlite+aiosqlite:///{tmp_path / 'empty.db'}"
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
         return
     server: PostgresServer = request.getfixturevalue("postgres")
     async with server.database() as url:
@@ -63,7 +63,7 @@ async def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
 def migrated_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "avatar.db")
-        return f"sqlite+aiosqlite:///{tmp_path / 'avatar.db'}"
+        return f"sqlite:///{tmp_path / 'avatar.db'}"
     url: str = request.getfixturevalue("postgres_url")
     return url
 
@@ -74,8 +74,7 @@ async def url(migrated_url: str) -> AsyncIterator[str]:
     yield migrated_url
     if migrated_url.startswith("postgres"):
         database = Database(database_url(migrated_url))
-        async with database.writing() as connection:
-            await connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)}"))
+        await database.change(text(f"TRUNCATE {', '.join(metadata.tables)}"))
         await database.aclose()
 
 

@@ -78,5 +78,4 @@ async def started(
 async def ledger(store: SqlStore, account: Account) -> Sequence[Any]:
     """The account's entries, in the order they were made."""
     query = "SELECT * FROM minutes WHERE account_id = :account ORDER BY at, id"
-    async with store._database.reading() as connection:
-        return (await connection.execute(text(query), {"account": account.id})).all()
+    return await store._database.rows(text(query), {"account": account.id})

@@ -66,8 +66,7 @@ async def test_a_key_is_found_by_its_text_and_kept_only_as_a_digest(
     assert key.hint.startswith(secret[:10])
     assert key.hint.endswith(secret[-4:])
     assert len(key.hint) < 20
-    async with store._database.reading() as connection:
-        rows = (await connection.execute(text("SELECT * FROM api_keys"))).all()
+    rows = await store._database.rows(text("SELECT * FROM api_keys"))
     assert secret not in repr(rows)
     assert secret[12:28] not in repr(rows)
 

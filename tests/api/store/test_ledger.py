@@ -183,8 +183,7 @@ async def test_the_table_itself_refuses_a_second_charge(store: SqlStore) -> None
         " note FROM minutes"
     )
     with pytest.raises(IntegrityError):
-        async with store._database.writing() as connection:
-            await connection.execute(again)
+        await store._database.change(again)
 
 
 async def test_a_failed_charge_leaves_the_session_running(
@@ -201,8 +200,8 @@ async def test_a_failed_charge_leaves_the_session_running(
 
     charge = module.charge
 
-    async def charge_and_crash(*arguments: object) -> Bill:
-        await charge(*arguments)  # type: ignore[arg-type]
+    def charge_and_crash(*arguments: object) -> Bill:
+        charge(*arguments)  # type: ignore[arg-type]
         raise Crash
 
     monkeypatch.setattr(module, "charge", charge_and_crash)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from api.store.engine import Database, StoreError, database_url
 from api.store.migrate import migrate
@@ -24,14 +24,13 @@ async def test_the_migrated_schema_is_that_of_the_tables(empty_url: str) -> None
     await migrate(empty_url)
     database = Database(database_url(empty_url))
     try:
-        async with database.reading() as connection:
 
-            def differences(sync: object) -> list[object]:
-                options = {"compare_type": True, "compare_server_default": True}
-                context = MigrationContext.configure(sync, opts=options)  # type: ignore[arg-type]
-                return list(compare_metadata(context, metadata))
+        def differences(connection: Connection) -> list[object]:
+            options = {"compare_type": True, "compare_server_default": True}
+            context = MigrationContext.configure(connection, opts=options)
+            return list(compare_metadata(context, metadata))
 
-            assert await connection.run_sync(differences) == []
+        assert await database.read(differences) == []
     finally:
         await database.aclose()
 
@@ -76,8 +75,7 @@ async def test_an_older_or_newer_schema_is_told(empty_url: str) -> None:
     await migrate(url)
     store = await open_store(url)
     try:
-        async with store._database.writing() as connection:
-            await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        await store._database.change(text("UPDATE alembic_version SET version_num = '9999'"))
         with pytest.raises(StoreError, match="schema 9999 and this program needs"):
             await store.check()
         with pytest.raises(StoreError, match=r"unknown to this program .* newer"):

@@ -311,8 +311,7 @@ class TestRooms:
         session = (await store.create_session(order, plan(), NOON)).session
         assert await store.room_of(session.id) == order.room
 
-        async with store._database.reading() as connection:
-            row = (await connection.execute(text("SELECT * FROM sessions"))).one()
+        (row,) = await store._database.rows(text("SELECT * FROM sessions"))
         assert row.room
         assert "room-token-that-nobody-sees" not in repr(row)
         assert "rooms.example.com" not in repr(row)
@@ -358,5 +357,4 @@ class TestRooms:
 
 
 async def _sealed(store: SqlStore) -> list[object]:
-    async with store._database.reading() as connection:
-        return list((await connection.execute(text("SELECT room FROM sessions"))).scalars())
+    return [row.room for row in await store._database.rows(text("SELECT room FROM sessions"))]
