@@ -9,20 +9,17 @@ from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-import httpx
 import structlog
 
-from api.dispatch.order_body import image_text, order_body
+from api.dispatch.order_body import order_json, portrait_json
 from api.dispatch.port import Capacity, NoWorker, Order, OrderRefused, Placement, Report
-from api.dispatch.resident import Resident, Unanswered
+from api.dispatch.resident import Resident
 from api.dispatch.spawn import SpawnedWorker
+from api.dispatch.worker_http import Answer, Unanswered, WorkerHttp
 from api.records import AspectRatio, EndReason, Platform, Session
 from api.settings import LocalSettings
 
 logger = structlog.get_logger(__name__)
-
-KEEPALIVE_S = 4.0
-"""Shorter than a worker's own (5 s): no request meets a connection that is just being closed."""
 
 END_TIMEOUT_S = 5.0
 WARM_TIMEOUT_S = 30.0
@@ -49,15 +46,9 @@ class LocalDispatcher:
         self._look_s = look_s
         self._spawned = spawned
         self._now = now
-        self._client = httpx.AsyncClient(
-            limits=httpx.Limits(
-                max_connections=256, max_keepalive_connections=64, keepalive_expiry=KEEPALIVE_S
-            ),
-            # A proxy of the environment has nothing to do between us and our workers.
-            trust_env=False,
-        )
+        self._http = WorkerHttp()
         self._workers = [
-            Resident(address.rstrip("/"), address, settings.secret, self._client, now)
+            Resident(address.rstrip("/"), address, settings.secret, self._http, now)
             for address in settings.workers
         ]
         self._others: dict[str, Resident] = {}
@@ -81,7 +72,7 @@ class LocalDispatcher:
                     self._spawned.handle,
                     self._spawned.address,
                     self._spawned.secret,
-                    self._client,
+                    self._http,
                     self._now,
                 )
             )
@@ -95,7 +86,7 @@ class LocalDispatcher:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._spawned is not None:
             await self._spawned.aclose()
-        await self._client.aclose()
+        await self._http.aclose()
 
     # Placing
 
@@ -103,7 +94,7 @@ class LocalDispatcher:
         """See ``Dispatcher.place``. Waits up to ``warm_wait_s`` for workers that are starting."""
         give_up_at = self._now() + self._settings.warm_wait_s
         refused: set[str] = set()
-        body = order_body(order)
+        body = order_json(order)
         while True:
             worker = self._least_loaded(refused)
             if worker is None:
@@ -136,9 +127,7 @@ class LocalDispatcher:
         ours = self._spawned
         return any(each.status and ours and each.handle == ours.handle for each in self._workers)
 
-    async def _offer(
-        self, worker: Resident, session_id: str, body: Mapping[str, Any]
-    ) -> Placement | None:
+    async def _offer(self, worker: Resident, session_id: str, body: bytes) -> Placement | None:
         """Ask one worker. None: it does not take the session, and surely does not run it."""
         self._unwanted.pop((worker.handle, session_id), None)
         worker.placing(session_id)
@@ -155,11 +144,11 @@ class LocalDispatcher:
             worker.placed(session_id, taken)
 
     async def _ask(
-        self, worker: Resident, session_id: str, body: Mapping[str, Any], again: bool
+        self, worker: Resident, session_id: str, body: bytes, again: bool
     ) -> Placement | None:
         try:
             answer = await worker.request(
-                "POST", "/sessions", timeout_s=self._settings.timeout_s, json=body
+                "POST", "/sessions", timeout_s=self._settings.timeout_s, body=body
             )
         except Unanswered as error:
             logger.warning(
@@ -175,10 +164,10 @@ class LocalDispatcher:
         return await self._answered(worker, session_id, answer)
 
     async def _answered(
-        self, worker: Resident, session_id: str, answer: httpx.Response
+        self, worker: Resident, session_id: str, answer: Answer
     ) -> Placement | None:
-        content = _json(answer)
-        if answer.status_code == 200 and isinstance(content.get("ws_uri"), str):
+        content = answer.json()
+        if answer.status == 200 and isinstance(content.get("ws_uri"), str):
             watched = content.get("watch_uri") is not None
             return Placement(
                 worker.handle,
@@ -189,23 +178,23 @@ class LocalDispatcher:
         error = content.get("error")
         code = error.get("code") if isinstance(error, dict) else None
         log = logger.bind(worker=worker.handle, session_id=session_id, code=code)
-        if answer.status_code == 409 and code == "SESSION_EXISTS":
+        if answer.status == 409 and code == "SESSION_EXISTS":
             return await self._found(worker, session_id)
-        if answer.status_code in (400, 404, 413) and isinstance(error, dict) and code:
+        if answer.status in (400, 404, 413) and isinstance(error, dict) and code:
             log.info("worker refuses an order")
             raise OrderRefused(str(code), str(error.get("message", "")), error.get("suggestion"))
-        if answer.status_code in (401, 403):
+        if answer.status in (401, 403):
             log.error("the worker does not accept our secret; set AVATAR_API_LOCAL__SECRET")
-        elif answer.status_code == 503:
+        elif answer.status == 503:
             log.info("worker is not free")
         else:
-            log.error("worker failed at an order", status=answer.status_code)
+            log.error("worker failed at an order", status=answer.status)
         # What was known of it is out of date.
         await worker.fetch()
         return None
 
     async def _settle(
-        self, worker: Resident, session_id: str, body: Mapping[str, Any], again: bool
+        self, worker: Resident, session_id: str, body: bytes, again: bool
     ) -> Placement | None:
         """The order went out and no answer came: find out, or make sure it does not run."""
         await worker.fetch()
@@ -286,12 +275,12 @@ class LocalDispatcher:
             timeout_s=END_TIMEOUT_S,
             params={"reason": told},
         )
-        if answer.status_code not in (200, 404):
+        if answer.status not in (200, 404):
             logger.error(
                 "worker failed at an end",
                 worker=worker.handle,
                 session_id=session_id,
-                status=answer.status_code,
+                status=answer.status,
             )
 
     def _unwant(self, worker: Resident, session_id: str, reason: EndReason) -> None:
@@ -315,7 +304,7 @@ class LocalDispatcher:
             return None  # spawned by another process, or by one that is gone
         if handle not in self._others:
             self._others[handle] = Resident(
-                handle, handle, self._settings.secret, self._client, self._now
+                handle, handle, self._settings.secret, self._http, self._now
             )
         return self._others[handle]
 
@@ -337,15 +326,15 @@ class LocalDispatcher:
     async def warm(self, portrait: bytes, aspect_ratio: AspectRatio) -> None:
         """Have every ready worker prepare the portrait; returns at once. A worker that is still
         at it with another one is left alone."""
-        body = {"avatar": {"image_base64": image_text(portrait)}, "aspect_ratio": aspect_ratio}
+        body = portrait_json(portrait, aspect_ratio)
         for worker in self._workers:
             if worker.free and worker.handle not in self._warming:
                 self._warming.add(worker.handle)
                 self._task(self._warm(worker, body), "warm a portrait")
 
-    async def _warm(self, worker: Resident, body: Mapping[str, Any]) -> None:
+    async def _warm(self, worker: Resident, body: bytes) -> None:
         try:
-            await worker.request("POST", "/portraits", timeout_s=WARM_TIMEOUT_S, json=body)
+            await worker.request("POST", "/portraits", timeout_s=WARM_TIMEOUT_S, body=body)
         except Unanswered as error:
             logger.info("portrait was not prepared", worker=worker.handle, reason=str(error))
         finally:
@@ -364,11 +353,3 @@ class LocalDispatcher:
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _json(answer: httpx.Response) -> dict[str, Any]:
-    try:
-        content = answer.json()
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Mapping
+from typing import Literal, get_args
 from urllib.parse import urlsplit, urlunsplit
 
-import httpx
 import structlog
 from pydantic import AwareDatetime, BaseModel, SecretStr, ValidationError
 
 from api.dispatch.port import Report
+from api.dispatch.worker_http import Answer, Unanswered, WorkerHttp
 from api.records import EndReason, Session
 
 logger = structlog.get_logger(__name__)
@@ -25,19 +25,6 @@ KEPT_ENDS = 4096
 """Ends of sessions that are remembered of one worker."""
 
 _REASONS: tuple[EndReason, ...] = get_args(EndReason)
-
-_UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
-"""Failures after which the worker surely has not seen the request."""
-
-
-class Unanswered(Exception):
-    """The worker did not answer."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(type(error).__name__)
-        self.unseen = isinstance(error, _UNSENT)
-        """It cannot have seen the request."""
-        self.timed_out = isinstance(error, httpx.TimeoutException)
 
 
 class _Line(BaseModel):
@@ -74,14 +61,14 @@ class Resident:
         handle: str,
         address: str,
         secret: SecretStr | None,
-        client: httpx.AsyncClient,
+        http: WorkerHttp,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """``handle``: what the store keeps to find it again."""
         self.handle = handle
         self.address = address.rstrip("/")
         self.status: _Status | None = None
-        self._client = client
+        self._http = http
         self._now = now
         self._headers = (
             {"Authorization": f"Bearer {secret.get_secret_value()}"} if secret is not None else {}
@@ -107,27 +94,28 @@ class Resident:
                 await self._fetch()
 
     async def request(
-        self, method: str, path: str, *, timeout_s: float, **content: Any
-    ) -> httpx.Response:
-        """Ask anything.
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout_s: float,
+        params: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Answer:
+        """Ask anything. ``body`` is JSON.
 
         Raises:
             Unanswered: it does not answer.
         """
-        limits = httpx.Timeout(timeout_s, connect=min(timeout_s, STATUS_TIMEOUT_S))
-        try:
-            async with asyncio.timeout(timeout_s + 1):
-                return await self._client.request(
-                    method,
-                    self.address + path,
-                    headers=self._headers,
-                    timeout=limits,
-                    **content,
-                )
-        except httpx.HTTPError as error:
-            raise Unanswered(error) from None
-        except TimeoutError:
-            raise Unanswered(httpx.ReadTimeout("")) from None
+        return await self._http.request(
+            method,
+            self.address + path,
+            headers=self._headers,
+            timeout_s=timeout_s,
+            connect_s=min(timeout_s, STATUS_TIMEOUT_S),
+            params=params,
+            body=body,
+        )
 
     async def _fetch(self) -> None:
         asked_at = self._asked_at = self._now()
@@ -164,9 +152,9 @@ class Resident:
 
     async def _ask_status(self, after: int) -> _Status:
         answer = await self.request(
-            "GET", "/status", timeout_s=STATUS_TIMEOUT_S, params={"after": after}
+            "GET", "/status", timeout_s=STATUS_TIMEOUT_S, params={"after": str(after)}
         )
-        if answer.status_code in (401, 403):
+        if answer.status in (401, 403):
             raise PermissionError("it refuses our secret; set AVATAR_API_LOCAL__SECRET to its own")
         return _Status.model_validate_json(answer.content)
 
