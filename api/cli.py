@@ -114,10 +114,20 @@ def _serve(arguments: argparse.Namespace) -> int:
     from api.settings import load_settings
 
     try:
-        asyncio.run(serve(load_settings()))
+        with asyncio.Runner(loop_factory=_event_loop) as runner:
+            runner.run(serve(load_settings()))
     except PortError as error:
         return _fail(str(error), EXIT_FAILED)
     return 0
+
+
+def _event_loop() -> asyncio.AbstractEventLoop:
+    """The fastest there is."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def _health(arguments: argparse.Namespace) -> int:

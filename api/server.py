@@ -19,6 +19,7 @@ from api.avatars.media import open_media
 from api.avatars.portraits import FacePortraits
 from api.dispatch.choose import open_dispatcher
 from api.gateway_socket import SERVER_OPTIONS as SPEECH_SOCKETS
+from api.http_protocol import http_options
 from api.plans import load_plans
 from api.secret import load_secret
 from api.services import Services
@@ -30,7 +31,6 @@ from worker.settings import LogSettings as ChainSettings
 
 logger = structlog.get_logger(__name__)
 
-MAX_HEADERS_BYTES = 64 * 1024
 ROOM_TOKENS = "room tokens"
 """What the store seals room tokens for."""
 
@@ -95,8 +95,7 @@ async def http_server(
     server = _HttpServer(
         uvicorn.Config(
             app,
-            http="h11",
-            h11_max_incomplete_event_size=MAX_HEADERS_BYTES,
+            **http_options(),
             **SPEECH_SOCKETS,
             proxy_headers=True,
             forwarded_allow_ips=settings.proxies,
