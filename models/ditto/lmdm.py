@@ -11,7 +11,6 @@ its size until it holds some dozens of windows. Always float32: ten steps add up
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -64,9 +63,7 @@ class MotionDenoiser(nn.Module):
         self.non_attn_cond_projection = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)
         )
-        self.seqTransDecoder = DecoderStack(
-            DecoderLayer(width, heads, feedforward, self.rotary) for _ in range(layers)
-        )
+        self.seqTransDecoder = DecoderStack(layers, width, heads, feedforward, self.rotary)
         self.final_layer = nn.Linear(width, motion)
 
     def encode(self, cond: Tensor) -> Conditioning:
@@ -101,7 +98,7 @@ class MotionDenoiser(nn.Module):
         tau = F.mish(self.to_time_cond(t).repeat(2, 1) + heard.pooled)
         time_tokens = self.to_time_tokens(t).repeat(2, 1, 1)
         memory = self.norm_cond(torch.cat([heard.tokens, time_tokens], dim=1))
-        rows = self.seqTransDecoder(rows, memory, tau)
+        rows = self.seqTransDecoder(rows, memory, self.rotary(memory), tau)
         conditional, unconditional = self.final_layer(rows).chunk(2)
         return conditional, unconditional
 
@@ -220,13 +217,16 @@ class EncoderLayer(nn.Module):
 class DecoderStack(nn.Module):
     """The layers that work on the motion."""
 
-    def __init__(self, layers: Iterable[DecoderLayer]) -> None:
+    def __init__(
+        self, layers: int, width: int, heads: int, feedforward: int, rotary: Rotary
+    ) -> None:
         super().__init__()
-        self.stack = nn.ModuleList(layers)
+        self.stack = nn.ModuleList(
+            DecoderLayer(width, heads, feedforward, rotary) for _ in range(layers)
+        )
 
-    def forward(self, x: Tensor, memory: Tensor, tau: Tensor) -> Tensor:
-        """Motion rows, what they attend to, and what modulates them → motion rows."""
-        placed_memory = self.stack[0].rotary(memory)
+    def forward(self, x: Tensor, memory: Tensor, placed_memory: Tensor, tau: Tensor) -> Tensor:
+        """As each layer."""
         for layer in self.stack:
             x = layer(x, memory, placed_memory, tau)
         return x

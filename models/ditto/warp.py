@@ -116,9 +116,8 @@ class DenseMotionNetwork(nn.Module):
 
         mask = self.mask(seen).softmax(dim=1)
         # The shares add up to 1, so the sum over the candidates is the grid and a mean shift.
-        deformation = grid + (mask.to(precise).unsqueeze(-1) * shifts[:, :, None, None, None]).sum(
-            1
-        )
+        shares = mask.to(precise).unsqueeze(-1)
+        deformation = grid + (shares * shifts[:, :, None, None, None]).sum(dim=1)
         occlusion = self.occlusion(seen.flatten(1, 2)).sigmoid()
         return DenseMotion(deformation, occlusion, mask)
 
