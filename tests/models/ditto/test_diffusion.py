@@ -77,9 +77,7 @@ def test_sessions_in_a_batch_do_not_see_each_other():
     together = sampler.sample(fake_denoiser(cond_frames, conds), starts, fixed)
     for i in range(3):
         one = slice(i, i + 1)
-        alone = sampler.sample(
-            fake_denoiser(cond_frames[one], conds[one]), starts[one], fixed[one]
-        )
+        alone = sampler.sample(fake_denoiser(cond_frames[one], conds[one]), starts[one], fixed[one])
         torch.testing.assert_close(together[one], alone, rtol=0, atol=1e-6)
     assert not torch.allclose(together[0], together[1], atol=0.1)
 

@@ -27,7 +27,10 @@ DIMS = (0, 1, 1023)
 def fake_network(windows: np.ndarray) -> torch.Tensor:
     """Stands for the speech network: a row is its loudness and its place, (n, 20, 1024)."""
     rows = np.stack(
-        [windows[:, 320 * r : 320 * r + 400].mean(1, dtype=np.float64) + 0.01 * r for r in range(20)],
+        [
+            windows[:, 320 * r : 320 * r + 400].mean(1, dtype=np.float64) + 0.01 * r
+            for r in range(20)
+        ],
         1,
     )
     return torch.from_numpy((rows[..., None] * (1 + np.arange(1024) / 1024)).astype(np.float32))
