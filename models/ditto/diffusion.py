@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -67,7 +68,7 @@ def ddim_steps(count: int) -> list[DdimStep]:
     levels = np.linspace(-1, SCHEDULE_STEPS - 1, count + 1).astype(int)[::-1].tolist()
     alphas = alphas_cumprod().astype(np.float64)
     steps = []
-    for t, t_next in zip(levels[:-1], levels[1:], strict=True):
+    for t, t_next in pairwise(levels):
         now = float(alphas[t])
         after = float(alphas[t_next]) if t_next >= 0 else 1.0
         steps.append(

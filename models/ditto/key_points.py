@@ -104,7 +104,7 @@ class Retargeting:
     head_gain: float = 1.0
     """How far the head turns and shifts with the performance: 0 not at all. 1 is as released."""
     brow_gain: float = 0.0
-    """How far brows and cheeks follow: 0, as released, keeps them as in the photo, 1 all the way."""
+    """How far brows and cheeks follow: 0, as released, keeps them as in the photo."""
     relative: bool = True
     """Without it the performed motion is taken as it is."""
 
@@ -119,7 +119,7 @@ def retarget(
     source: Source,
     rows: torch.Tensor,
     zero: torch.Tensor,
-    how: Retargeting = Retargeting(),  # noqa: B008, it is frozen
+    how: Retargeting = Retargeting(),
     *,
     eyes: torch.Tensor | None = None,
     delta: tuple[Angle | None, Angle | None, Angle | None] = (None, None, None),
@@ -242,7 +242,7 @@ def released_points(
     source: Source,
     rows: torch.Tensor,
     zero: torch.Tensor | None,
-    how: Retargeting = Retargeting(),  # noqa: B008, it is frozen
+    how: Retargeting = Retargeting(),
     *,
     fade_to: FadeTarget = "source",
     fade_share: torch.Tensor | None = None,

@@ -75,7 +75,8 @@ class Condition:
     emotion: torch.Tensor
     """(m, 8), one row per frame, from the start again after the last."""
     eye_open: torch.Tensor
-    """(m, 2) as ``eyes.openness`` measures: of a photo (m = 1), or of a video run forth and back."""
+    """(m, 2) as ``eyes.openness`` measures: of a photo (m = 1), or of a video, run forth and
+    back."""
     eye_ball: torch.Tensor
     """(m, 6) as ``eyes.gaze`` measures; likewise."""
     canonical: torch.Tensor
@@ -133,8 +134,8 @@ class MotionWindows:
             for each row a window advances by. 0 is as released, and drifts; ``1 / (25 * tau)``
             brings the head back with a time constant of tau seconds.
         eager: give out every row of a window at once and ease the next window towards it, rather
-            than wait for the next window and fuse both: the first row takes 10 (at 75: 5) frames less to
-            hear.
+            than wait for the next window and fuse both: the first row takes 10 (at 75: 5)
+            frames less to hear.
         released: also where the released pipeline errs: more rows than frames were heard, and none
             at all of less than 10 (5) frames.
     """
@@ -240,7 +241,7 @@ class MotionWindows:
         if not self._finished or self.frames == 0:
             return False
         if self._released:
-            return self._known >= ROWS or self.rows < self.frames and self._known > 0
+            return self._known >= ROWS or (self.rows < self.frames and self._known > 0)
         return self.rows < self.frames
 
     def request(self) -> WindowRequest:

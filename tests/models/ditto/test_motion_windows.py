@@ -285,7 +285,7 @@ def test_an_hour_of_speech_with_random_cuts(overlap, eager, minutes):
             assert rows.isfinite().all()
         assert given == windows.rows <= heard
         assert windows.pending == heard - given
-        if windows._finished and windows.ready or chance.random() < 0.3:
+        if (windows._finished and windows.ready) or chance.random() < 0.3:
             windows.cut(int(chance.integers(0, 300)))
         if windows.frames == 0 or windows._finished:
             given_in_all += given
