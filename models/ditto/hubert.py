@@ -105,7 +105,10 @@ class OnnxHubert:
             together = self._run(two)
         except Exception:
             return False
-        return together.shape == alone.shape and np.allclose(together, alone, atol=1e-2)
+        if together.shape != alone.shape:
+            return False
+        # A GPU may take other kernels for other batches, and rounds to TF32 by default.
+        return bool(np.linalg.norm(together - alone) <= 0.01 * np.linalg.norm(alone))
 
     def _check_rows(self, rows: np.ndarray, windows: int) -> None:
         if rows.shape != (windows, WINDOW_ROWS, FEATURES):
