@@ -94,9 +94,8 @@ def crop_square(points: np.ndarray, framing: Framing, axis: np.ndarray | None = 
         angle = -angle
 
     # The order of operations below is that of the reference, to the last bit of float32.
-    own = np.stack([right, down])
     origin = points.mean(0)
-    placed = (points - origin) @ own.T
+    placed = np.stack([_along(points - origin, way) for way in (right, down)], 1)
     low, high = placed.min(0), placed.max(0)
     side = max(high - low) * np.float32(framing.scale)
     middle = (low + high) / 2
@@ -115,6 +114,14 @@ def crop_square(points: np.ndarray, framing: Framing, axis: np.ndarray | None = 
         np.float32,
     )
     return Crop(framing.side, to_crop, np.linalg.inv(to_crop))
+
+
+def _along(points: np.ndarray, axis: np.ndarray) -> np.ndarray:
+    """Points on an axis, float32 (n,), rounded as fused multiply-adds round: a matrix product's
+    last bit would depend on the machine."""
+    x = points[:, 0] * axis[0]
+    y = points[:, 1].astype(np.float64) * np.float64(axis[1])
+    return (x.astype(np.float64) + y).astype(np.float32)
 
 
 def network_picture(crop: np.ndarray) -> np.ndarray:
