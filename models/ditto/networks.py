@@ -73,14 +73,14 @@ class DittoSizes:
             image=64,
             width=4,
             channels=4,
-            depth=4,
+            depth=2,
             resblocks=1,
             motion_depths=(1, 1, 1, 1),
             motion_widths=(8, 8, 16, 16),
-            hourglass_down=(8, 8),
-            hourglass_up=(8, 8),
+            hourglass_down=(4, 4),
+            hourglass_up=(4, 4),
             compressed=1,
-            mask_kernel=3,
+            mask_kernel=1,
             decoder_width=16,
             decoder_blocks=1,
             decoder_hidden=8,
@@ -167,6 +167,16 @@ class DittoNetworks:
             load_weights(network, name, folder)
         networks.decoder.fold_spectral_norm()
         return networks
+
+    def channels_last(self) -> None:
+        """Lay the weights of the convolutions out as tensor cores read them. Inputs follow: what a
+        convolution gets in this layout it gives back in this layout."""
+        for _, network in self:
+            for weight in network.parameters():
+                if weight.dim() == 4:
+                    weight.data = weight.data.to(memory_format=torch.channels_last)
+                elif weight.dim() == 5:
+                    weight.data = weight.data.to(memory_format=torch.channels_last_3d)
 
     def __iter__(self) -> Iterator[tuple[str, nn.Module]]:
         """Name and network, by the names that ``models.ditto.weights.FILES`` uses."""

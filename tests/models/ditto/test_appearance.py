@@ -29,6 +29,6 @@ def test_a_batch_is_its_members():
     network = DittoNetworks.build(DittoSizes.tiny()).appearance
     images = torch.rand(3, 3, 64, 64)
     together = network(images)
-    assert together.shape == (3, 4, 4, 16, 16)
+    assert together.shape == (3, 4, 2, 16, 16)
     for image, volume in zip(images, together, strict=True):
         torch.testing.assert_close(network(image[None])[0], volume, atol=1e-5, rtol=0)

@@ -22,7 +22,7 @@ def write_graph(path, batch="n", samples=WINDOW_SAMPLES, features=FEATURES, mixe
         make("Conv", ["mono", "weights"], ["columns"], strides=[320], kernel_shape=[400]),
         make("Transpose", ["columns"], ["rows"], perm=[0, 2, 1]),
         make("ReduceMean", ["rows"], ["mean"], axes=[0], keepdims=1),
-        make("Sub", ["rows", "mean"] if mixes else ["rows", "zero"], ["last_hidden_state"]),
+        make("Add", ["rows", "mean"] if mixes else ["rows", "zero"], ["last_hidden_state"]),
     ]
     constant = onnx.numpy_helper.from_array
     graph = onnx.helper.make_graph(

@@ -67,7 +67,7 @@ def tiny() -> WarpNetwork:
 
 def tiny_inputs(batch: int) -> list[Tensor]:
     points = torch.rand(batch, 21, 3) * 1.6 - 0.8
-    return [torch.randn(batch, 4, 4, 16, 16), points, points + 0.1 * torch.randn(batch, 21, 3)]
+    return [torch.randn(batch, 4, 2, 16, 16), points, points + 0.1 * torch.randn(batch, 21, 3)]
 
 
 def test_a_batch_is_its_members(tiny):
@@ -93,7 +93,7 @@ def test_coordinates_stay_float32_in_lower_precision(tiny):
 def test_no_shift_means_the_volume_resampled_in_place(tiny):
     volume, points, _ = tiny_inputs(1)
     told = run(tiny, [volume, points, points])
-    axes = [torch.linspace(-1, 1, n) for n in (4, 16, 16)]
+    axes = [torch.linspace(-1, 1, n) for n in (2, 16, 16)]
     z, y, x = torch.meshgrid(*axes, indexing="ij")
     grid = torch.stack([x, y, z], dim=-1)
     torch.testing.assert_close(told["deformation"][0], grid, atol=1e-6, rtol=0)

@@ -52,6 +52,7 @@ def test_a_folder_of_files_makes_the_networks(folder, tiny):
     expected = tiny.decoder(tiny.warp(volume, points, moved))
     assert picture.shape == (1, 3, 128, 128)
     torch.testing.assert_close(picture, expected, atol=1e-5, rtol=0)
+    assert not [key for key in loaded.decoder.state_dict() if key.endswith("weight_orig")]
     assert not any(p.requires_grad for _, network in loaded for p in network.parameters())
     assert not any(module.training for _, network in loaded for module in network.modules())
 
