@@ -33,7 +33,7 @@ demo: models ## a portrait speaks: out/demo.mp4 and out/demo.png
 	$(PY) scripts/demo_sheet.py out/demo.mp4 out/demo.png
 
 test: dev models ## all tests that need no GPU, room server or download by hand
-	$(PY) -m pytest -m "not slow and not gpu"
+	$(PY) -m pytest -m "not slow and not gpu and not parity"
 
 lint: dev ## ruff and mypy
 	$(VENV)/bin/ruff check .

@@ -1,7 +1,7 @@
 """Appearance: a portrait becomes a volume of features that can be bent in three dimensions.
 
-Runs once per portrait. The volume of the official size is 8 MB in float32; it is what an identity
-keeps on the device.
+Runs once per portrait (64 GFLOP). The volume of the official size is 8 MB in float32; it is what an
+identity keeps on the device.
 """
 
 from __future__ import annotations

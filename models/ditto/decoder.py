@@ -1,8 +1,9 @@
 """Decoder: paints the picture from the warped feature map.
 
 SPADE blocks (Park et al. 2019): the feature map is not only what is painted from, it also says at
-every norm how to scale and shift each pixel. A frame of the official size costs 0.9 TFLOP, in
-proportion to the batch; its largest activations are 33 MB each in bfloat16.
+every norm how to scale and shift each pixel. A frame of the official size costs 0.89 TFLOP in
+proportion to the batch; the largest tensor, scale and shift of the last block when fused, is 67 MB
+in bfloat16.
 """
 
 from __future__ import annotations
@@ -115,7 +116,11 @@ class Spade(nn.Module):
             gamma, beta = self.mlp_both(shared).chunk(2, dim=1)
         else:
             gamma, beta = self.mlp_gamma(shared), self.mlp_beta(shared)
-        return F.instance_norm(x, eps=1e-5) * (1 + gamma) + beta
+        # F.instance_norm would leave the channels-last layout; compiled, this is one pass.
+        precise = x.to(torch.promote_types(x.dtype, torch.float32))
+        variance, mean = torch.var_mean(precise, dim=(2, 3), correction=0, keepdim=True)
+        normal = (precise - mean) * (variance + 1e-5).rsqrt()
+        return (normal * (1 + gamma) + beta).to(x.dtype)
 
     def fuse(self) -> None:
         """One convolution of twice the width reads ``shared`` once."""

@@ -1,8 +1,8 @@
 """Speech to features: HuBERT (Hsu et al. 2021, the large size), as released with Ditto in ONNX.
 
-The graph is run by onnxruntime as it is. `transformers.HubertModel` and torchaudio's
-`hubert_large` have the same architecture, but the released graph carries folded weights under
-generated names, so neither loads it without a name-by-name conversion; none is attempted here.
+The graph is run by onnxruntime as it is: `transformers.HubertModel` and torchaudio's `hubert_large`
+are networks of this width in torch, but neither reads ONNX, and the release does not say which of
+their checkpoints the graph was exported from, so that equal features cannot be promised.
 """
 
 from __future__ import annotations
