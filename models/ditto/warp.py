@@ -3,8 +3,8 @@
 The dense motion network decides, for each cell of the volume, which key point's shift it follows,
 and which parts of the face the portrait never showed (the occlusion map). Most of its work is 3-D
 convolutions at full resolution; a frame of the official size costs 0.34 TFLOP in proportion to the
-batch, of which the 7×7×7 mask takes 0.14. The largest tensor, 142 channels of all cells, is 37 MB in
-float32.
+batch, of which the 7×7×7 mask takes 0.14. The largest tensor, 142 channels of all cells, is 37 MB
+in float32.
 """
 
 from __future__ import annotations
