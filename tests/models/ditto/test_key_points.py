@@ -21,7 +21,8 @@ from models.ditto.key_points import (
     rotation,
 )
 from models.ditto.motion import Motion
-from models.ditto.motion_windows import motion_row
+from models.ditto.motion_windows import ROLL, YAW, motion_row
+from tests.fakes.ditto_motion import seeded_motion
 from tests.fakes.parity_rules import pipeline_normal
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "parity" / "pipeline"
@@ -30,25 +31,10 @@ NOTES = json.loads((FIXTURES / "keypoints.json").read_text())
 FRAMES = 6
 
 
-def motion_of(prefix: str) -> Motion:
-    def n(name: str, width: int, gain: float) -> torch.Tensor:
-        return torch.from_numpy(np.float32(gain) * pipeline_normal(f"{prefix}.{name}", (1, width)))
-
-    return Motion(
-        pitch=n("pitch", 66, 2),
-        yaw=n("yaw", 66, 2),
-        roll=n("roll", 66, 2),
-        t=n("t", 3, 0.1),
-        exp=n("exp", 63, 0.05),
-        scale=1 + n("scale", 1, 0.2),
-        kp=n("kp", 63, 0.3),
-    )
-
-
-SOURCE = Source.of(motion_of("src"))
-ROWS = torch.cat([motion_row(motion_of(f"drv{i}")) for i in range(FRAMES)])
-ZERO = motion_row(motion_of("d0"))[0]
-GAIN = Retargeting(gain=float(motion_of("ref").scale / SOURCE.motion.scale))
+SOURCE = Source.of(seeded_motion("src"))
+ROWS = torch.cat([motion_row(seeded_motion(f"drv{i}")) for i in range(FRAMES)])
+ZERO = motion_row(seeded_motion("d0"))[0]
+GAIN = Retargeting(gain=float(seeded_motion("ref").scale / SOURCE.motion.scale))
 INDEX = torch.arange(FRAMES)
 TEMPLATE = torch.from_numpy(np.float32(0.02) * pipeline_normal("delta_eye", (15, 63)))
 CASES = {
@@ -109,7 +95,7 @@ def test_angles_are_the_bins_expectation():
 
 def test_persons_in_a_batch_each_keep_their_own_face():
     """Sources may be stacked: one per frame."""
-    photos = [motion_of(name) for name in ("src", "ref", "d0")]
+    photos = [seeded_motion(name) for name in ("src", "ref", "d0")]
     stacked = Source.of(Motion(*(torch.cat(parts) for parts in zip(*photos, strict=True))))
     together = stacked.place(retarget(stacked, ROWS[:3], ZERO))
     for i, photo in enumerate(photos):
@@ -144,6 +130,17 @@ def test_the_head_gain_scales_the_turn():
     torch.testing.assert_close(half.angles - own.angles, (full.angles - own.angles) / 2)
     torch.testing.assert_close(none.angles, own.angles.expand(FRAMES, -1))
     torch.testing.assert_close(none.shift, own.shift.expand(FRAMES, -1))
+
+
+def test_a_factor_without_a_delta_scales_the_logits():
+    face = retarget(SOURCE, ROWS, ZERO, alpha=(None, 0.5, torch.full((FRAMES,), 0.25)))
+    plain = retarget(SOURCE, ROWS, ZERO)
+    for i, (channels, own, factor) in enumerate(
+        ((YAW, SOURCE.motion.yaw, 0.5), (ROLL, SOURCE.motion.roll, 0.25)), start=1
+    ):
+        logits = own + ROWS[:, channels] - ZERO[channels]
+        torch.testing.assert_close(face.angles[:, i], degrees(factor * logits))
+    torch.testing.assert_close(face.angles[:, 0], plain.angles[:, 0])
 
 
 def test_gaze_goes_against_the_head_and_sideways_further_with_one_eye():

@@ -191,6 +191,14 @@ def test_in_blocks_or_at_once_it_is_the_same():
         torch.testing.assert_close(joined, value, rtol=0, atol=2e-5)
 
 
+def test_the_eyes_stay_on_the_viewer_when_the_head_turns():
+    face = Life(SOURCE, liveliness=0).speak(performance(60, turn=8.0), ZERO)
+    turn = face.angles[-1, 1] - SOURCE.face.angles[0, 1]
+    assert turn > 5
+    moved = (face.expression - SOURCE.face.expression)[-1, [33, 45]]
+    torch.testing.assert_close(moved, turn * 0.26 * torch.tensor([0.0007, 0.001]))
+
+
 def test_brows_follow_by_their_gain():
     def brows(gain: float) -> float:
         life = Life(SOURCE, how=Retargeting(brow_gain=gain), liveliness=0)

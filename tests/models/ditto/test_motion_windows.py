@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from models.ditto.motion import Motion
 from models.ditto.motion_windows import (
     CHANNELS,
     EXPRESSION,
@@ -20,6 +19,7 @@ from models.ditto.motion_windows import (
     mirrored,
     motion_row,
 )
+from tests.fakes.ditto_motion import seeded_motion
 from tests.fakes.parity_rules import pipeline_normal, pipeline_uniform
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "parity" / "pipeline"
@@ -29,24 +29,7 @@ STRIDE = 3
 """The fixture holds every third channel of the rows."""
 
 
-def motion_of(prefix: str) -> Motion:
-    """A set of seeded numbers, as if a motion extractor had seen a photo."""
-
-    def n(name: str, width: int, gain: float) -> torch.Tensor:
-        return torch.from_numpy(np.float32(gain) * pipeline_normal(f"{prefix}.{name}", (1, width)))
-
-    return Motion(
-        pitch=n("pitch", 66, 2),
-        yaw=n("yaw", 66, 2),
-        roll=n("roll", 66, 2),
-        t=n("t", 3, 0.1),
-        exp=n("exp", 63, 0.05),
-        scale=1 + n("scale", 1, 0.2),
-        kp=n("kp", 63, 0.3),
-    )
-
-
-REFERENCE = motion_row(motion_of("ref"))[0]
+REFERENCE = motion_row(seeded_motion("ref"))[0]
 CLIP = (torch.from_numpy(WANT["clip_min"]), torch.from_numpy(WANT["clip_max"]))
 SILENCE = 0.25
 
@@ -252,6 +235,17 @@ def test_more_unseen_rows_than_are_remembered_go_back_as_far_as_memory_does():
     after = speak(windows, model, 20)
     steps = (rows - after[0]).abs().amax(1)
     assert REMEMBERED_ROWS <= 600 - int(steps.argmin()) <= REMEMBERED_ROWS + 11
+
+
+def test_eager_windows_that_disagree_are_eased_into_each_other():
+    chance = torch.Generator().manual_seed(0)
+
+    def model(request):
+        return (torch.rand(CHANNELS, generator=chance) * 2 - 1).expand(80, -1)
+
+    windows = free_loop(eager=True)
+    steps = speak(windows, model, 300).diff(dim=0).abs().max()
+    assert steps < 0.5  # the windows are up to 2 apart, and have 10 rows to make up for it
 
 
 @pytest.mark.parametrize("pull", [0.0, 1 / 750])
