@@ -1,7 +1,9 @@
 import pytest
 import torch
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
-from models.ditto.decoder import Decoder, SpectralConv2d
+from models.ditto.decoder import Decoder, EnlargedConv2d, SpectralConv2d
 from models.ditto.networks import DittoNetworks, DittoSizes
 from tests.fakes.parity_networks import Reference
 
@@ -72,3 +74,25 @@ def test_the_spectral_norm_is_the_stored_vectors_and_not_the_true_one():
     conv.fold()
     assert conv.weight is not None
     torch.testing.assert_close(conv.weight.data, expected)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3, 4])
+def test_an_enlarged_convolution_is_the_convolution_of_the_enlarged(times):
+    torch.manual_seed(0)
+    conv = EnlargedConv2d(3, 5, times).double().requires_grad_(False)
+    small = torch.randn(2, 3, 4, 7, dtype=torch.float64)
+    large = F.interpolate(small, scale_factor=times, mode="nearest")
+    expected = F.conv2d(large, conv.weight, conv.bias, padding=1)
+    torch.testing.assert_close(conv(small), expected, atol=1e-14, rtol=0)
+    conv.fuse()
+    conv.fuse()
+    torch.testing.assert_close(conv(small), expected, atol=1e-14, rtol=0)
+
+
+def test_enlarged_convolutions_cost_less_than_half():
+    """Counted at the size of the last block."""
+    conv = EnlargedConv2d(256, 128, 4).requires_grad_(False).to("meta")
+    with FlopCounterMode(display=False) as counter:
+        conv(torch.empty(1, 256, 64, 64, device="meta"))
+    plain = 2 * 9 * 256 * 128 * 256**2
+    assert counter.get_total_flops() < plain / 2.1
