@@ -30,8 +30,12 @@ def test_numbers_of_the_reference(tmp_path):
     network = MotionDenoiser()
     reference.load_into(network, tmp_path)
     inputs = reference.inputs()
+    memory: list[Tensor] = []  # of the window, then of each step: the reference norms them as one
+    hook = network.norm_cond.register_forward_hook(lambda _, __, tokens: memory.append(tokens))
     with reference.watch(network) as stages:
         outputs = run(network, inputs, 499)
+    hook.remove()
+    stages["norm_cond"] = torch.cat([memory[0][:1], memory[1]], dim=1)
     outputs |= run(network, inputs, 999) | run(network, inputs, 99)
     for step in (999, 499, 99):
         x_start = outputs[f"t{step}.x_start"]
@@ -46,6 +50,30 @@ def test_double_precision(tmp_path):
     inputs = reference.inputs(torch.float64)
     outputs = run(network, inputs, 499) | run(network, inputs, 999) | run(network, inputs, 99)
     reference.check_double(outputs)
+
+
+def test_keys_made_once_a_window_are_those_made_at_every_step():
+    """Against attention over the whole memory, as the paper has it, in double precision."""
+    torch.manual_seed(0)
+    network = MotionDenoiser(width=32, heads=2, feedforward=32, layers=3, encoder_layers=1).double()
+    network.eval().requires_grad_(False)
+    x, cond_frame, cond, time = window(2)
+    x, cond_frame, cond = x.double(), cond_frame.double(), cond.double()
+
+    heard = network.encode(cond)
+    t = network.time_mlp(time)
+    tokens = torch.cat([heard.tokens, network.to_time_tokens(t).repeat(2, 1, 1)], dim=1)
+    memory = network.norm_cond(tokens)
+    placed = network.rotary(memory)
+    tau = torch.nn.functional.mish(network.to_time_cond(t).repeat(2, 1) + heard.pooled)
+    start = cond_frame.unsqueeze(1).expand(-1, 80, -1)
+    rows = network.input_projection(torch.cat([x, start], dim=2)).repeat(2, 1, 1)
+    for layer in network.seqTransDecoder.stack:
+        rows = layer(rows, *layer.multihead_attn.project(placed, memory), tau)
+    expected = network.final_layer(rows).chunk(2)
+
+    found = network(x, cond_frame, heard, time)
+    torch.testing.assert_close(found, expected, atol=1e-13, rtol=0)
 
 
 @pytest.fixture
