@@ -28,18 +28,26 @@ UNMEASURED_PER_CORE = 1
 
 
 def engine_loader(settings: WorkerSettings) -> Callable[[], Engine]:
-    """A function that loads the engine ``settings`` name. It is slow; run it in a thread."""
+    """A function that loads the engine ``settings`` name. It is slow; run it in a thread.
+
+    It raises ``models.engine.EngineError`` or ``models.assets.AssetError`` where a file is missing
+    or this machine cannot run it.
+    """
 
     def load() -> Engine:
         import torch
-
-        from models.warp.engine import WarpEngine
 
         device = settings.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if device == "cpu":
             torch.set_num_threads(settings.render_threads)
+        if settings.engine == "ditto":
+            from models.ditto.engine import DittoEngine
+
+            return DittoEngine.load(device=device, liveliness=settings.liveliness)
+        from models.warp.engine import WarpEngine
+
         return WarpEngine(device=device, liveliness=settings.liveliness)
 
     return load

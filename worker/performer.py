@@ -15,7 +15,7 @@ from models.engine import Actor, Pose
 
 class Performer:
     """Feeds one actor. ``hear``, ``finish`` and ``cut`` belong to the event loop's thread,
-    ``perform`` to the render thread."""
+    the rest to the render thread."""
 
     def __init__(self, actor: Actor) -> None:
         self._actor = actor
@@ -37,8 +37,21 @@ class Performer:
         """Interrupt. ``shown`` frames of the session reached the room since it began."""
         self._notes.append(("cut", shown))
 
+    @property
+    def actor(self) -> Actor:
+        """The actor; the render thread's, as soon as there is one."""
+        return self._actor
+
     def perform(self, generation: int, speaking: bool) -> Pose | None:
         """The session's next pose, or None when an interrupt has overtaken the request."""
+        self.listen()
+        if generation != self._generation:
+            return None
+        self._acted += 1
+        return self._actor.act(1, speaking)[0]
+
+    def listen(self) -> None:
+        """Carry out what the event loop left notes of. The render thread's."""
         while self._notes:
             kind, value = self._notes.popleft()
             if kind == "hear":
@@ -51,7 +64,3 @@ class Performer:
                 self._actor.cut(max(0, self._acted - value))
                 self._acted = value
                 self._generation += 1
-        if generation != self._generation:
-            return None
-        self._acted += 1
-        return self._actor.act(1, speaking)[0]

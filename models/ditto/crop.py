@@ -124,11 +124,12 @@ def _along(points: np.ndarray, axis: np.ndarray) -> np.ndarray:
     return (x.astype(np.float64) + y).astype(np.float32)
 
 
-def network_picture(crop: np.ndarray) -> np.ndarray:
-    """A crop as appearance and motion extractor take it: float32 (1, 3, 256, 256), 0 to 1.
+def network_picture(crop: np.ndarray, side: int = NETWORK_SIDE) -> np.ndarray:
+    """A crop as appearance and motion extractor take it: float32 (1, 3, side, side), 0 to 1.
 
     Args:
         crop: uint8 (512, 512, 3), RGB.
+        side: 256 for the released networks.
     """
-    small = cv2.resize(crop, (NETWORK_SIDE, NETWORK_SIDE), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray((small.astype(np.float32) / 255).transpose(2, 0, 1)[None])

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from models.ditto.weights import FETCH
+from models.engine import EngineError
 
 WINDOW_SAMPLES = 6480
 """Samples of one window at 16 kHz: 3 frames of the past, 5 of now, 2 of the future, 5 ms more."""
@@ -32,7 +33,7 @@ class SpeechEncoder(Protocol):
         ...
 
 
-class HubertError(RuntimeError):
+class HubertError(EngineError):
     """The speech network cannot be run; the message says what to do."""
 
 

@@ -15,11 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.engine import EngineError
+
 FETCH = "python scripts/download_models.py ditto"
 """What fetches the files."""
 
 
-class WeightsError(RuntimeError):
+class WeightsError(EngineError):
     """A weight file cannot be used; the message names it, what is wrong and what fetches it."""
 
 
