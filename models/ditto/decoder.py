@@ -128,7 +128,9 @@ class Spade(nn.Module):
         """One convolution of twice the width reads ``shared`` once."""
         if self.mlp_both is not None:
             return
-        self.mlp_shared[0].fuse()
+        for part in self.mlp_shared.modules():
+            if isinstance(part, EnlargedConv2d):
+                part.fuse()
         parts = (self.mlp_gamma, self.mlp_beta)
         both = nn.Conv2d(
             self.mlp_gamma.in_channels,
@@ -156,15 +158,16 @@ class EnlargedConv2d(nn.Conv2d):
     def __init__(self, inputs: int, outputs: int, times: int) -> None:
         super().__init__(inputs, outputs, kernel_size=3, padding=1)
         self.times = times
-        self.small: nn.Parameter | None = None
-        self.small_bias: nn.Parameter | None = None
+        self.small: Tensor | None = None
+        self.small_bias: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) → (B, outputs, times H, times W)."""
         if self.times == 1:
             return super().forward(x)
-        weight, bias = self.small, self.small_bias
-        if weight is None or bias is None:
+        if self.small is not None:
+            weight, bias = self.small, self.small_bias
+        else:
             weight, bias = self.kernel()
         y = F.pixel_shuffle(F.conv2d(x, weight, bias, padding=1), self.times)
         height, width = (self.times * side for side in x.shape[2:])

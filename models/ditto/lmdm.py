@@ -4,7 +4,7 @@ A transformer over windows of 80 frames (EDGE, Tseng et al. 2023, as Ditto train
 It answers twice: with what is heard, and without (classifier-free guidance); both passes go
 through it as one batch. The noise schedule is not here.
 
-A window of the official size costs 2.2 GFLOP to encode and 7.3 GFLOP a step, both passes together:
+A window of the official size costs 2.1 GFLOP to encode and 7.3 GFLOP a step, both passes together:
 too little to fill a GPU, so a batch of several windows costs little more than one. Always float32:
 the steps add up, and a lower precision would round the tables below.
 """
@@ -29,7 +29,7 @@ class Conditioning(NamedTuple):
     """(2 B, width)"""
     keys: Tensor
     """(layers, 2 B, heads, frames, width / heads): what each layer's attention compares the tokens
-    by. 21 MB a window of the official size, with the values, while it is denoised."""
+    by. With the values 5 MB a window of the official size, while it is denoised."""
     values: Tensor
     """Likewise, what it takes from them."""
 
@@ -240,10 +240,13 @@ class DecoderStack(nn.Module):
             DecoderLayer(width, heads, feedforward, rotary) for _ in range(layers)
         )
 
+    def _layers(self) -> list[DecoderLayer]:
+        return [layer for layer in self.stack if isinstance(layer, DecoderLayer)]
+
     def project(self, placed_memory: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """(B, others, width), turned by place and plain → keys and values of all layers, each
         (layers, B, heads, others, width / heads)."""
-        parts = [layer.multihead_attn.project(placed_memory, memory) for layer in self.stack]
+        parts = [layer.multihead_attn.project(placed_memory, memory) for layer in self._layers()]
         keys, values = zip(*parts, strict=True)
         return torch.stack(keys), torch.stack(values)
 
@@ -259,7 +262,7 @@ class DecoderStack(nn.Module):
         """Motion (2 B, rows, width), keys and values of what is heard as ``project`` gives them,
         memory of the step (B, tokens, width) turned by place and plain, tau (2 B, width)
         → (2 B, rows, width)."""
-        for layer, heard_keys, heard_values in zip(self.stack, keys, values, strict=True):
+        for layer, heard_keys, heard_values in zip(self._layers(), keys, values, strict=True):
             # The same for both passes; behind what is heard.
             added = layer.multihead_attn.project(placed_step, step)
             key, value = (
