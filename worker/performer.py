@@ -6,11 +6,17 @@ cut) in a queue, and the render thread carries them out in order before the acto
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 
 import numpy as np
 
 from models.engine import Actor, Pose
+
+_numbers = itertools.count()
+
+RESTS_AFTER = 8
+"""Frames after speech in which a face still comes to rest, and counts as speaking."""
 
 
 class Performer:
@@ -24,6 +30,10 @@ class Performer:
         self._acted = 0
         self.dropped_in_a_row = 0
         """Frames that were not rendered since the last one that was; the render thread's count."""
+        self.fault: Exception | None = None
+        """What went wrong while motion was worked out; the next frame raises it."""
+        self._number = next(_numbers)
+        self._idle = 0
 
     def hear(self, pcm: np.ndarray) -> None:
         """Speech for the actor, int16 at 16 kHz, any length."""
@@ -47,8 +57,24 @@ class Performer:
         self.listen()
         if generation != self._generation:
             return None
+        fault, self.fault = self.fault, None
+        if fault is not None:
+            raise fault
         self._acted += 1
+        self._idle = 0 if speaking else self._idle + 1
         return self._actor.act(1, speaking)[0]
+
+    @property
+    def due(self) -> int | None:
+        """Frames that can be acted before motion has to be worked out; None: nothing is to be."""
+        due: int | None = getattr(self._actor, "due", None)
+        return due
+
+    def gives_up(self, stride: int) -> bool:
+        """Whether the frame acted last goes without a picture if of ``stride`` frames of an idle
+        face one is rendered. Sessions take turns; whose turn came to nothing tries again."""
+        resting = self._idle > RESTS_AFTER and self.dropped_in_a_row == 0
+        return resting and (self._acted + self._number) % stride != 0
 
     def listen(self) -> None:
         """Carry out what the event loop left notes of. The render thread's."""
