@@ -20,7 +20,7 @@ from models import assets
 from models.assets import AssetError
 from models.engine import FPS, EngineError
 from worker import gpu_facts, software_facts
-from worker.engines import HEADROOM, engine_loader, frames_per_second, sessions_held
+from worker.engines import HEADROOM, engine_loader, frames_per_second, measured_batch, sessions_held
 from worker.settings import WorkerSettings
 
 MEASURE_S = 3.0
@@ -28,12 +28,13 @@ MEASURE_S = 3.0
 
 @dataclass(frozen=True)
 class Speed:
-    """What an engine was measured at, four sessions speaking at once."""
+    """What an engine was measured at, ``batch`` sessions speaking at once."""
 
     engine: str
     device: str
     size: str
     frames_per_second: float
+    batch: int
     sessions: int
     """Live sessions at 25 frames/s, headroom for everything else left."""
 
@@ -99,7 +100,7 @@ def render(report: Report) -> str:
     for speed in report.speeds:
         lines.append(
             f"{'speed':<12}{speed.engine}: {speed.frames_per_second:.0f} frames/s at {speed.size}, "
-            "four sessions"
+            f"{speed.batch} sessions"
         )
         lines.append(f"{'capacity':<12}{speed.sessions} live sessions at {FPS} frames/s")
     lines += [f"{'warning':<12}{text}" for text in report.warnings]
@@ -258,7 +259,9 @@ def _speed(
         )
         return
     size = f"{canvas.width}x{canvas.height}"
-    report.speeds.append(Speed(engine.name, device, size, round(rate, 1), sessions_held(rate)))
+    held = sessions_held(rate)
+    batch = measured_batch(engine)
+    report.speeds.append(Speed(engine.name, device, size, round(rate, 1), batch, held))
     if rate * HEADROOM < FPS:
         report.warnings.append(
             f"{rate:.0f} frames/s is too slow for one live session with headroom; lower "

@@ -9,16 +9,22 @@ import numpy as np
 import torch
 
 from models.ditto.actor import DittoActor, DittoPose
-from models.ditto.diffusion import DdimSampler
+from models.ditto.compiled import BATCHES, fixed_batches, painter, rendering_dtype, window_sampler
+from models.ditto.config import CONFIG_JSON, read_config
+from models.ditto.diffusion import ROWS, DdimSampler
 from models.ditto.files import SPEECH_ENCODER, read_sizes, require_files
 from models.ditto.hubert import FEATURES, WINDOW_ROWS, OnnxHubert, SpeechEncoder
 from models.ditto.identity import DittoIdentity, build_identity
+from models.ditto.key_points import POINTS
 from models.ditto.mind import Mind
+from models.ditto.motion_windows import CHANNELS, EMOTIONS
 from models.ditto.networks import DittoNetworks, DittoSizes
 from models.ditto.renderer import Renderer
 from models.engine import Canvas
 from models.face import FaceAnalyzer, default_analyzer, frame_portrait, inspect_portrait
 
+CONDITION = FEATURES + EMOTIONS + 2 + 6 + 3 * POINTS
+"""Width of what the motion model is told of a frame: 1103."""
 GPU_BATCH = 16
 """Faces, and windows of motion, that are worked on together on a GPU."""
 
@@ -45,11 +51,13 @@ class DittoEngine:
         overlap: int = 75,
         steps: int = 10,
         clip: tuple[torch.Tensor, torch.Tensor] | None = None,
+        compile: bool = True,
     ) -> None:
         """An engine of networks at hand; :meth:`load` takes the released ones.
 
         Args:
-            networks: on ``device``.
+            networks: on ``device``. Those that render are prepared for it in place: no file can be
+                loaded into them any more.
             encoder: of speech.
             device: a torch device.
             analyzer: finds the face; default: MediaPipe's. It must answer with its mesh.
@@ -58,6 +66,8 @@ class DittoEngine:
                 later, for half of the diffusion model's work.
             steps: of the diffusion sampler.
             clip: smallest and largest value of each channel of motion, (265,) each.
+            compile: on a GPU, let torch write kernels of its own, which takes minutes; without it
+                graphs of the common ones are recorded.
         """
         self.device = torch.device(device)
         cuda = self.device.type == "cuda"
@@ -67,31 +77,33 @@ class DittoEngine:
         self.lookahead_s = (80 - overlap - 1) * 0.04 + 0.085
         self._networks = networks
         self._analyzer = analyzer or default_analyzer()
+        self._volume_dtype = rendering_dtype(self.device)
         sampler = DdimSampler(steps, self.device)
+        render = painter(networks)
 
         def paint(
             volume: torch.Tensor, source: torch.Tensor, driving: torch.Tensor
         ) -> torch.Tensor:
-            stitched = networks.stitch(source, driving)
-            return networks.decoder(networks.warp(volume, source, stitched))
+            return render(volume, source, networks.stitch(source, driving))
 
-        def sample(
-            x: torch.Tensor, start: torch.Tensor, condition: torch.Tensor, noise: torch.Tensor
-        ) -> torch.Tensor:
-            heard = networks.lmdm.encode(condition)
-            return sampler.sample(lambda x, t: networks.lmdm.denoise(x, start, heard, t), x, noise)
-
+        sizes = tuple(size for size in BATCHES if size <= GPU_BATCH)
+        paint_batch = fixed_batches(paint, self.device, sizes, compile)
+        sample_batch = fixed_batches(
+            window_sampler(networks.lmdm, sampler), self.device, sizes, compile
+        )
+        sample_batch.warm(*_nothing_heard(steps))
+        paint_batch.warm(*_nothing_seen(networks.sizes, self._volume_dtype))
         self._mind = Mind(
             encoder,
-            sample,
+            sample_batch,
             sampler,
             self.device,
             overlap=overlap,
             clip=clip,
             batch=self.think_batch,
-            encoder_batches=(1, 2, 4, 8, 16, 32) if cuda else None,
+            encoder_batches=sizes if cuda else None,
         )
-        self._renderer = Renderer(paint, self.device, self.preferred_batch)
+        self._renderer = Renderer(paint_batch, self.device, self.preferred_batch)
 
     @classmethod
     def load(
@@ -119,7 +131,9 @@ class DittoEngine:
         analyzer = analyzer or default_analyzer()
         networks = DittoNetworks.load(place, device, read_sizes(place))
         encoder = OnnxHubert(place / SPEECH_ENCODER, str(device))
-        return cls(networks, encoder, device, analyzer, liveliness)
+        limits = read_config(place).clip if (place / CONFIG_JSON).is_file() else None
+        clip = (torch.from_numpy(limits[0]), torch.from_numpy(limits[1])) if limits else None
+        return cls(networks, encoder, device, analyzer, liveliness, clip=clip)
 
     @classmethod
     def random(
@@ -148,7 +162,7 @@ class DittoEngine:
         """
         face = inspect_portrait(portrait, self._analyzer).face
         framed = frame_portrait(portrait, face, canvas)
-        return build_identity(framed, self._networks, self.device)
+        return build_identity(framed, self._networks, self.device, self._volume_dtype)
 
     def actor(self, identity: DittoIdentity, seed: int = 0) -> DittoActor:
         """A performer for one session. The same seed performs the same idle motion."""
@@ -161,6 +175,23 @@ class DittoEngine:
     def render(self, poses: Sequence[DittoPose]) -> list[np.ndarray]:
         """One tightly packed I420 picture per pose: uint8, shape ``canvas.i420_shape``."""
         return self._renderer.render(poses)
+
+
+def _nothing_heard(steps: int) -> tuple[torch.Tensor, ...]:
+    """What the sampler is called with: one window of nothing."""
+    return (
+        torch.zeros(1, ROWS, CHANNELS),
+        torch.zeros(1, CHANNELS),
+        torch.zeros(1, ROWS, CONDITION),
+        torch.zeros(1, steps - 1, ROWS, CHANNELS),
+    )
+
+
+def _nothing_seen(sizes: DittoSizes, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    """What the painter is called with: one face that is not there."""
+    side = sizes.image // 4
+    points = torch.zeros(1, POINTS, 3)
+    return torch.zeros(1, sizes.channels, sizes.depth, side, side, dtype=dtype), points, points
 
 
 def loudness_encoder(windows: np.ndarray) -> np.ndarray:
