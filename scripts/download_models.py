@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{size:8.2f} MB  {asset.licence:<12}{path}  from {asset.source.label}")
         if "ditto" in engines:
             download_ditto(chosen)
-    except RuntimeError as error:  # AssetError, DownloadError
+    except AssetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if chosen.to is not None:

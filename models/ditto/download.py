@@ -26,7 +26,7 @@ import httpx
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from models.assets import sha256_of
+from models.assets import AssetError, sha256_of
 from models.ditto.config import CONFIG_JSON, CONFIG_NPZ, ConfigError, convert_config
 from models.ditto.release import CONFIG, HOST, RELEASE, ReleaseFile
 from models.ditto.weights import FETCH
@@ -43,7 +43,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds between attempts: doubled each time."""
 
 
-class DownloadError(RuntimeError):
+class DownloadError(AssetError):
     """A file could not be had, or is not what it should be; the message says what to do."""
 
 
