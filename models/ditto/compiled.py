@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from models.ditto.diffusion import DdimSampler
-from models.ditto.lmdm import MotionDenoiser
+from models.ditto.lmdm import Conditioning, MotionDenoiser
 from models.ditto.networks import DittoNetworks
 
 log = logging.getLogger(__name__)
@@ -77,24 +77,49 @@ def painter(networks: DittoNetworks, dtype: torch.dtype | None = None) -> Functi
     return paint
 
 
-def window_sampler(lmdm: MotionDenoiser, sampler: DdimSampler, guidance: float = 2.0) -> Function:
+class WindowSampler:
     """The denoiser and its sampler as one function; it keeps the denoiser's float32.
 
-    Returns:
-        ``think(x, cond_frame, cond, noise) -> motion``: where each window starts (B, 80, 265), the
-        motion it starts from (B, 265), what is heard (B, 80, 1103), the steps' noise
-        (B, steps - 1, 80, 265) → (B, 80, 265).
+    ``think(x, cond_frame, cond, noise) -> motion``: where each window starts (B, 80, 265), the
+    motion it starts from (B, 265), what is heard (B, 80, 1103), the steps' noise
+    (B, steps - 1, 80, 265) → (B, 80, 265).
     """
 
-    def think(x: Tensor, cond_frame: Tensor, cond: Tensor, noise: Tensor) -> Tensor:
-        heard = lmdm.encode(cond)
+    def __init__(
+        self,
+        sampler: DdimSampler,
+        guidance: float,
+        encode: Callable[[Tensor], Conditioning],
+        denoise: Callable[[Tensor, Tensor, Conditioning, Tensor, float], Tensor],
+    ) -> None:
+        self._sampler = sampler
+        self._guidance = guidance
+        self._encode = encode
+        self._denoise = denoise
+
+    def __call__(self, x: Tensor, cond_frame: Tensor, cond: Tensor, noise: Tensor) -> Tensor:
+        """Motion of windows, as above."""
+        heard = self._encode(cond)
 
         def denoise(noisy: Tensor, time: Tensor) -> Tensor:
-            return lmdm.denoise(noisy, cond_frame, heard, time, guidance)
+            return self._denoise(noisy, cond_frame, heard, time, self._guidance)
 
-        return sampler.sample(denoise, x, noise)
+        return self._sampler.sample(denoise, x, noise)
 
-    return think
+    def compiled(self) -> WindowSampler:
+        """The same with one compiled step, called for each: compiling all of them as one piece
+        would take ten times as long and win nothing."""
+        encode = torch.compile(self._encode, fullgraph=True)
+        denoise = torch.compile(self._denoise, fullgraph=True)
+        return WindowSampler(self._sampler, self._guidance, encode, denoise)
+
+
+def window_sampler(
+    lmdm: MotionDenoiser, sampler: DdimSampler, guidance: float = 2.0
+) -> WindowSampler:
+    """The denoiser with the steps of ``sampler``, pushed ``guidance`` times towards what it
+    hears."""
+    return WindowSampler(sampler, guidance, lmdm.encode, lmdm.denoise)
 
 
 class FixedBatches(Protocol):
@@ -125,11 +150,12 @@ def fixed_batches(
     """The function, as fast as the device lets it be.
 
     Args:
-        function: no step of its Python may depend on values of tensors; one answer per row.
+        function: no step of its Python may depend on values of tensors; one answer per row. If it
+            has a method ``compiled``, that is asked for its compiled form.
         device: where its tensors are.
         sizes: of the batches that are recorded; larger ones are called in parts.
-        compile: whether ``torch.compile`` may write its kernels: once for the largest size, once
-            for any, once for 1. Where that cannot be (no triton, no C compiler) the log says so,
+        compile: whether ``torch.compile`` may write its kernels: once for all sizes, and once more
+            for 1. Where that cannot be (no triton, no C compiler) the log says so,
             and what is recorded are torch's own kernels.
     """
     if torch.device(device).type == "cpu":
@@ -181,9 +207,10 @@ class Recorded:
         self._function = function
         self._device = device
         self._sizes = sorted(set(sizes))
-        self._compiled: Function | None = (
-            torch.compile(function, fullgraph=True) if compile else None
-        )
+        self._compiled: Function | None = None
+        if compile:
+            by_itself = getattr(function, "compiled", None)
+            self._compiled = by_itself() if by_itself else torch.compile(function, fullgraph=True)
         self._record = recorder or CudaGraphs()
         self._recorded: dict[int, tuple[list[Tensor], Replay, Tensor]] = {}
         # Rows of two callers must not meet in the same buffers.
@@ -242,6 +269,9 @@ class Recorded:
     def _fastest(self, inputs: Sequence[Tensor]) -> Function:
         """The compiled function, if there can be one for these shapes."""
         if self._compiled is not None:
+            for x in inputs:
+                if len(x) > 1:  # one program for all sizes but 1, which is another in any case
+                    torch._dynamo.maybe_mark_dynamic(x, 0)
             try:
                 self._compiled(*inputs)
             except Exception as error:  # the compiler's back ends raise whatever they like

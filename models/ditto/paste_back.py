@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as functional
@@ -35,6 +34,8 @@ def soft_mask() -> np.ndarray:
 
 def warped(picture: np.ndarray, to_picture: np.ndarray, width: int, height: int) -> np.ndarray:
     """A crop laid where it belongs, float32, zero around it: (height, width) or (..., channels)."""
+    import cv2  # here only: rendering does without, and so runs where there is torch and no more
+
     return cv2.warpAffine(
         picture, np.asarray(to_picture)[:2], (width, height), flags=cv2.INTER_LINEAR
     )

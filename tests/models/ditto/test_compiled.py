@@ -142,6 +142,18 @@ def test_without_a_compiler_it_goes_on_and_says_so(monkeypatch, caplog, graphs):
     assert "and more" not in caplog.text
 
 
+def test_a_function_that_knows_how_is_asked_to_compile_itself(graphs):
+    class Knows:
+        def __call__(self, x: Tensor) -> Tensor:
+            return x
+
+        def compiled(self) -> Function:
+            return lambda x: x + 1
+
+    recorded = Recorded(Knows(), "cpu", (1,), recorder=graphs)
+    assert recorded(torch.zeros(1)) == 1
+
+
 def test_a_cpu_calls_the_function_itself():
     direct = fixed_batches(weighted, "cpu")
     assert isinstance(direct, Direct)
@@ -197,7 +209,7 @@ def test_a_window_is_the_sampler_s(tiny):
     torch.testing.assert_close(recorded(x, start, cond, steps), expected, atol=1e-5, rtol=0)
 
 
-def test_both_functions_are_one_graph_for_every_batch(tiny):
+def test_both_functions_are_one_graph_for_every_batch(tiny, monkeypatch):
     """What the compiler and the recorder need; no compiler runs here."""
     paint = painter(tiny)
     sampler = DdimSampler(steps=2)
@@ -208,7 +220,9 @@ def test_both_functions_are_one_graph_for_every_batch(tiny):
         for batch in (4, 2):
             arguments = portrait(batch)
             torch.testing.assert_close(traced(*arguments), paint(*arguments))
-        traced = torch.compile(think, fullgraph=True, backend="eager")
+        compile = torch.compile
+        monkeypatch.setattr(torch, "compile", lambda f, **o: compile(f, **o, backend="eager"))
+        traced = think.compiled()
         for batch in (4, 2):
             window = (
                 torch.randn(batch, 80, 265),
