@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from models.ditto.weights import FETCH
+from models.engine import EngineError
 
 CONFIG_JSON = "ditto_config.json"
 """The configuration; an array stands there as ``{"array": "<name in the npz>"}``."""
@@ -33,7 +34,7 @@ _KINDS = "biuf"
 """Of numpy's dtypes: truth values, integers and floats."""
 
 
-class ConfigError(RuntimeError):
+class ConfigError(EngineError):
     """The configuration cannot be used; the message says what is wrong and what to do."""
 
 
@@ -76,6 +77,8 @@ class DittoConfig:
         found = self.settings.get("ch_info")
         if not isinstance(found, dict):
             return None
+        if isinstance(found.get("x_s_info"), dict):
+            found = {**found, **found["x_s_info"]}
         return {key: value for key, value in found.items() if isinstance(value, np.ndarray)}
 
     def _array(self, name: str, shape: tuple[int | None, ...]) -> np.ndarray | None:

@@ -33,7 +33,7 @@ RELEASED = {
         "emo": rng.random((600, 8)).astype(np.float32),
         "delta_eye_arr": np.asfortranarray(rng.normal(size=(15, 63))),
         "v_min_max_for_clip": LIMITS.astype(np.float32),
-        "ch_info": {"exp": np.zeros((1, 63), np.float32), "x_s_info": {}},
+        "ch_info": {"exp": np.zeros((1, 63), np.float32), "x_s_info": {"t": np.zeros((1, 3))}},
     },
 }
 
@@ -60,7 +60,7 @@ def test_what_was_released_is_what_is_read(tmp_path, protocol):
     low, high = config.clip
     assert (low == -2).all()
     assert (high == 3).all()
-    assert config.reference.keys() == {"exp"}
+    assert config.reference.keys() == {"exp", "t"}
     assert {path.name for path in tmp_path.iterdir()} == {CONFIG_JSON, CONFIG_NPZ}
 
 
