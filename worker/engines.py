@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import structlog
@@ -80,7 +80,7 @@ def frames_per_second(
     sessions (default: ``measured_batch``) that speak, measured for ``seconds`` after a warm-up."""
     identity = engine.prepare(portrait, canvas)
     count = measured_batch(engine) if batch is None else batch
-    actors = [engine.actor(identity, seed) for seed in range(count)]
+    actors: list[Any] = [engine.actor(identity, seed) for seed in range(count)]
     rng = np.random.default_rng(0)
 
     def hear(frames: int) -> None:

@@ -127,6 +127,8 @@ class DittoActor:
         self._stretches: deque[_Stretch] = deque()
         self._thinking: _Stretch | None = None
         """The stretch that the motion windows are in."""
+        self._asked: list[SpeechWindow] = []
+        """Windows of speech that the mind was given and has not answered."""
         self._given = 0
         """Rows worked out that an interrupt could take back, counted since the session began."""
         self._taken = 0
@@ -278,7 +280,8 @@ class DittoActor:
     # What the mind asks and answers.
 
     def speech_windows(self) -> list[SpeechWindow]:
-        """The windows of speech that the next window of motion is missing, taken."""
+        """The windows of speech that the next window of motion is missing. They are the same until
+        :meth:`attend` took in what was made of them."""
         stretch = self._wanting
         if stretch is None:
             return []
@@ -286,8 +289,9 @@ class DittoActor:
             # Nothing is left to be worked out of the one before, however it ended.
             self._motion.cut()
             self._thinking = stretch
-        taken = []
-        lacking = self._mind.step
+            self._asked = []
+        taken = self._asked
+        lacking = self._mind.step - sum(window.frames for window in taken)
         while lacking > 0 and not stretch.windows.drained:
             window = stretch.windows.take()
             if window is None:
@@ -304,6 +308,7 @@ class DittoActor:
             return None
         for piece in features:
             self._motion.hear(piece)
+        self._asked = []
         if stretch.windows.drained:
             self._motion.finish()
         return self._motion.request() if self._motion.ready else None
