@@ -23,7 +23,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "live": {"batches": [1, 2, 4], "sessions": [1, 2, 4, 6], "seconds": 5.0, "trials": 40},
     "ditto": {
         "batches": [1, 2, 4, 8, 16, 32],
-        "sessions": [4, 8, 12, 16, 20],
+        "sessions": [8, 12, 16],
         "seconds": 20.0,
         "trials": 20,
     },

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import statistics
 import sys
 import time
@@ -525,9 +526,15 @@ def ditto(arguments: argparse.Namespace) -> dict[str, Any]:
     """All tables."""
     bench = Bench(arguments)
     arguments.device = str(bench.at.device)
+    tables: dict[str, list[dict[str, Any]]] = {}
+
+    def show(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        # At once: who is interrupted keeps what was measured.
+        _say(f"{name}: {json.dumps(rows)}")
+        tables[name] = rows
+        return rows
+
     limits = bench.limits()
-    stages = bench.stages(limits)
-    rates = bench.rates()
     measured = [{"limit measured here": name, "value": _round(v)} for name, v in limits.items()]
     for chip, peaks in PEAKS.items():
         if bench.at.device.type == "cuda" and chip in torch.cuda.get_device_name():
@@ -535,15 +542,13 @@ def ditto(arguments: argparse.Namespace) -> dict[str, Any]:
                 {"limit measured here": f"{name}, data sheet of the {chip}", "value": value}
                 for name, value in peaks.items()
             ]
-    tables = {
-        "Limits": measured,
-        "Stages": stages,
-        "Key points to I420 on the host": rates,
-        "Live sessions, all speaking": bench.sessions(),
-        "First frame": bench.first_frames(),
-        "Memory": bench.memory(),
-        "Against the plain way": bench.against_naive(rates, stages),
-    }
+    show("Limits", measured)
+    stages = show("Stages", bench.stages(limits))
+    rates = show("Key points to I420 on the host", bench.rates())
+    show("First frame", bench.first_frames())
+    show("Memory", bench.memory())
+    show("Against the plain way", bench.against_naive(rates, stages))
+    show("Live sessions, all speaking", bench.sessions())
     size = "tiny networks, not the released size" if arguments.quick else "networks of true shape"
     return {
         "notes": [
