@@ -8,6 +8,7 @@ number, so a session can be repeated, and wound back, exactly.
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
@@ -130,9 +131,23 @@ class Idle:
         self._liveliness = liveliness
         # Each stretch of this length has one blink in it; a tenth of them are double.
         self._blink_every_s = 60 * (1 + _DOUBLE_BLINKS) / blinks_per_minute
+        self._first = 0  # frame of the first row of what was worked out last
+        self._rows = np.empty((0, 9), np.float32)
 
     def frames(self, first: int, count: int) -> IdleMotion:
         """Motion of ``count`` frames, at least one, from frame ``first`` of the session on."""
+        at = first - self._first
+        if at < 0 or at + count > len(self._rows):
+            # Ahead at once: a frame alone costs as much as a second.
+            ahead = self._work_out(first, count + FPS)
+            self._first, at = first, 0
+            self._rows = np.concatenate(
+                [ahead.angles, ahead.shift, ahead.blink[:, None], ahead.gaze], 1
+            )
+        rows = self._rows[at : at + count]
+        return IdleMotion(rows[:, :3], rows[:, 3:6], rows[:, 6], rows[:, 7:])
+
+    def _work_out(self, first: int, count: int) -> IdleMotion:
         t = (first + np.arange(count)) / FPS
         drift = np.zeros((count, 6))
         for channel, speeds in enumerate(_DRIFTS):
@@ -280,7 +295,8 @@ class Life:
         # The lasting part of angles and shift. It waits while idling: the motion model goes on from
         # the pose it ended at.
         self._slow = self._none[63:]
-        self._shown: list[torch.Tensor] = []  # what speech did in the frames acted last
+        self._shown: deque[torch.Tensor] = deque()  # what speech did in the frames acted last
+        self._remembered = 0  # frames of that
         self._before = self._none  # and in the one before those
         self._difference = self._none
         self._since = POSE_EASE  # frames since speech began or ended
@@ -326,11 +342,13 @@ class Life:
     def cut(self, unseen: int = 0) -> None:
         """Interrupt: the next face sets out from the one before the last ``unseen``, which nobody
         saw. More than 250 count as 250."""
-        self.frame -= min(unseen, self.frame, sum(map(len, self._shown)))
+        self.frame -= min(unseen, self.frame, self._remembered)
         while unseen > 0 and self._shown:
             last = self._shown.pop()
+            self._remembered -= len(last)
             if unseen < len(last):
                 self._shown.append(last[: len(last) - unseen])
+                self._remembered += len(last) - unseen
             unseen -= len(last)
         self._change_over(self._none)
         self._speaking = False
@@ -361,8 +379,11 @@ class Life:
             wanted = torch.cat([eased, wanted[len(ease) :]])
         self._since = min(POSE_EASE, self._since + count)
         self._shown.append(wanted[-REMEMBERED_ROWS:].clone())
-        while sum(map(len, self._shown[1:])) >= REMEMBERED_ROWS:
-            self._before = self._shown.pop(0)[-1]
+        self._remembered += len(self._shown[-1])
+        while self._remembered - len(self._shown[0]) >= REMEMBERED_ROWS:
+            oldest = self._shown.popleft()
+            self._remembered -= len(oldest)
+            self._before = oldest[-1]
 
         motion = self._idle.frames(self.frame, count)
         self.frame += count
