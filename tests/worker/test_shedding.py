@@ -1,5 +1,7 @@
 """Too much work on a slow engine, on a clock that only the engine moves."""
 
+import asyncio
+
 from tests.fakes.slow_engine import Day, SlowEngine
 from worker.shedding import Shedding
 
@@ -27,6 +29,19 @@ async def test_idle_faces_give_way_and_speech_keeps_every_picture():
         assert 225 // 4 <= pictures < 225
         assert shed > 0
         assert late <= 5
+
+
+async def test_of_two_that_wait_the_one_that_speaks_is_served_first():
+    day = Day(SlowEngine(pose_ms=30.0, batch=1))
+    idle, speaking = day.seat(never), day.seat(always)
+    day.engine.clock.pass_ms(1)
+    deadline_ns = day.engine.clock.now_ns() + 50_000_000
+    waits = day.renders.submit(idle.performer, 0, False, deadline_ns - 1_000_000)
+    speaks = day.renders.submit(speaking.performer, 0, True, deadline_ns)
+    day.renders.work()
+    await asyncio.sleep(0)
+    assert speaks.done()
+    assert not waits.done()
 
 
 async def test_what_was_given_up_is_even_among_idle_faces_and_in_time():

@@ -1,6 +1,7 @@
 """Motion worked out for many sessions together, before they need it."""
 
 from tests.fakes.slow_engine import Day, ThoughtfulEngine
+from worker.thinking import Thinking
 
 
 def always(frame: int) -> bool:
@@ -42,29 +43,63 @@ async def test_idle_sessions_think_only_of_speech_they_heard():
     assert engine.thought == []
 
 
-async def test_a_frame_in_need_does_not_wait_for_a_full_batch():
-    """A batch of sixteen would take 160 ms: longer than any frame has."""
-    engine = ThoughtfulEngine(pose_ms=0.5, think_ms=0.0, think_each_ms=6.0)
-    day = Day(engine)
-    seats = [day.seat(always) for _ in range(16)]
-    await day.run(100)
-    sizes = [len(actors) for actors in engine.thought]
-    # The first one is a surprise, as nobody knows yet what it costs.
-    assert max(sizes[10:]) <= 8
-    late = sum(seat.count(25)[2] for seat in seats)
-    assert late <= 0.1 * 16 * 75
+class Face:
+    """A performer that runs dry in ``due`` frames."""
+
+    def __init__(self, due: int | None) -> None:
+        self.due = due
+        self.actor = self
+        self.broken: Exception | None = None
+        self.fault: Exception | None = None
 
 
-async def test_who_runs_dry_first_is_thought_for_first():
-    engine = ThoughtfulEngine(pose_ms=1.0, think_ms=1.0, think_batch=2)
-    day = Day(engine)
-    for _ in range(4):
-        day.seat(always)
-    for actor, known in zip(engine.actors, (4, 1, 3, 2), strict=True):
-        actor.known = known
-    await day.run(1)
-    order = [engine.actors.index(actor) for actors in engine.thought for actor in actors]
-    assert order[:2] == [1, 3] or order[:1] == [1], order
+def thinking(**options) -> tuple[ThoughtfulEngine, Thinking]:
+    engine = ThoughtfulEngine(pose_ms=1.0, **options)
+
+    def think(actors) -> None:
+        engine.thought.append([actor.due for actor in actors])
+        engine.clock.pass_ms(engine.think_ms + engine.think_each_ms * len(actors))
+
+    engine.think = think
+    return engine, Thinking(engine, engine.clock.now_ns)
+
+
+def test_who_runs_dry_first_is_thought_for_first():
+    engine, mind = thinking(think_ms=1.0, think_batch=4)
+    faces = [Face(due) for due in (7, 2, None, 5, 0, 9, 1)]
+    mind.think([faces[4]], [face for face in faces if face.due != 0], 1e9)
+    assert engine.thought == [[0, 1, 2, 5]]
+
+
+def test_what_can_wait_waits():
+    engine, mind = thinking(think_ms=1.0)
+    mind.think([Face(4)], [Face(None), Face(8)], 1e9)
+    assert engine.thought == []
+    mind.think([Face(3)], [Face(None), Face(8)], 1e9)
+    assert engine.thought == [[3, 8]]
+
+
+def test_a_frame_in_need_does_not_wait_for_a_full_batch():
+    """Each costs 6 ms: sixteen would take longer than any frame has."""
+    engine, mind = thinking(think_ms=0.0, think_each_ms=6.0)
+    faces = [Face(1) for _ in range(15)]
+    for count in (1, 2, 4, 8, 16):  # what it costs is found out once
+        mind.think([Face(0)], faces[: count - 1], 1e9)
+    engine.thought.clear()
+    mind.think([Face(0)], faces, 30e6)
+    assert engine.thought == [[0, 1, 1, 1]]
+    # With no time at all it is thought for alone, and for nobody who can wait.
+    mind.think([Face(0)], faces, 1e6)
+    assert engine.thought[1:] == [[0]]
+    mind.think([], faces, 1e6)
+    assert engine.thought[2:] == []
+
+
+def test_all_who_are_in_need_are_thought_for_whatever_it_takes():
+    engine, mind = thinking(think_ms=0.0, think_each_ms=6.0, think_batch=4)
+    for _ in range(2):
+        mind.think([Face(0) for _ in range(6)], [Face(1)], 1e6)
+    assert engine.thought == [[0] * 6] * 2
 
 
 async def test_one_session_s_fault_is_its_own():

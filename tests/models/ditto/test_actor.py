@@ -144,6 +144,35 @@ def test_a_stream_without_lookahead_stays_in_step():
     assert np.abs(np.diff(got)).max() <= 1.5 * np.abs(np.diff(wanted)).max()
 
 
+def test_speech_that_was_acted_before_it_had_a_motion_leaves_nothing_behind():
+    """Seven frames, each acted as it came: too few for a motion. The next speech is in step."""
+    actor, plain = still(fake_mind()), still(fake_mind())
+    for _ in range(7):
+        actor.hear(speech(1, 20_000.0))
+        actor.act(1, True)
+    actor.finish()
+    assert (actor.heard, actor.ready, actor.due) == (0, 0, None)
+    for one in (actor, plain):
+        one.act(20, False)
+        one.hear(speech(40))
+        one.finish()
+    a, b = (opening(one, one.act(40, True)) for one in (actor, plain))
+    np.testing.assert_allclose(a[8:], b[8:], atol=2e-3)
+
+
+def test_sessions_that_think_together_get_their_own_motion():
+    mind = fake_mind(overlap=70)  # two windows of speech for one of motion
+    loud = [still(mind, seed) for seed in range(3)]
+    for level, actor in zip((1000.0, 3000.0, 9000.0), loud, strict=True):
+        actor.hear(speech(30, level))
+    mind.think(loud)
+    together = [opening(actor, actor.act(10, True)) for actor in loud]
+    for level, opened in zip((1000.0, 3000.0, 9000.0), together, strict=True):
+        alone = still(fake_mind(overlap=70))
+        alone.hear(speech(30, level))
+        np.testing.assert_allclose(opened, opening(alone, alone.act(10, True)), atol=1e-6)
+
+
 def test_lips_rest_in_silence():
     actor = still(fake_mind())
     quiet = np.zeros(30 * FRAME, np.int16)
