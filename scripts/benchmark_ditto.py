@@ -192,14 +192,28 @@ class Bench:
         _say("compiling and recording: some minutes the first time")
         begun = time.perf_counter()
         self.paint = fixed_batches(paint, device, sizes, **fast)
-        self.warp = fixed_batches(networks.warp, device, sizes[-1:], **fast)
-        self.decode = fixed_batches(networks.decoder, device, sizes[-1:], **fast)
+        # Each alone, in the layout it has inside of the painter.
+        self.warp = fixed_batches(
+            lambda volume, source, driving: networks.warp(
+                volume.to(memory_format=torch.channels_last_3d), source, driving
+            ),
+            device,
+            sizes[-1:],
+            **fast,
+        )
+        self.decode = fixed_batches(
+            lambda x: networks.decoder(x.to(memory_format=torch.channels_last)),
+            device,
+            sizes[-1:],
+            **fast,
+        )
         sampler = window_sampler(networks.lmdm, self.sampler)
         self.sample = fixed_batches(sampler, device, sizes, **fast)
         layers = 1 if arguments.quick else 24
         with torch.device(device):
             hubert = StandInHubert(layers)
-        # float32 as released; torch's fused encoder layers are no graph for the compiler.
+        # float32 as released. The fused layers that torch has for inference are not for graphs.
+        torch.backends.mha.set_fastpath_enabled(False)
         self.hubert = fixed_batches(hubert, device, sizes, compile=False)
         self.paint.warm(*self.faces(1))
         self.sample.warm(*self.windows(1))

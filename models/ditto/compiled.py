@@ -294,9 +294,8 @@ class CudaGraphs:
         stream = torch.cuda.Stream(device)
         stream.wait_stream(torch.cuda.current_stream(device))
         # cuDNN tries its algorithms once for each shape, and keeps to the fastest.
-        with torch.backends.cudnn.flags(
-            enabled=True, benchmark=True, allow_tf32=torch.backends.cudnn.allow_tf32
-        ):
+        before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
+        try:
             with torch.cuda.stream(stream):
                 for _ in range(WARM_CALLS):
                     function(*inputs)
@@ -307,5 +306,7 @@ class CudaGraphs:
                 graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"
             ):
                 answer = function(*inputs)
+        finally:
+            torch.backends.cudnn.benchmark = before
         self._pool = graph.pool()
         return graph.replay, answer

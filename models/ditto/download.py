@@ -283,7 +283,6 @@ class Downloader:
             ) as bar,
         ):
             out.seek(start)
-            out.truncate()
             # As it comes: chunks of a fixed size would drop what is left when a connection ends.
             for chunk in response.iter_raw():
                 out.write(chunk)

@@ -25,7 +25,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def report(tmp_path_factory) -> dict:
     out = tmp_path_factory.mktemp("benchmark") / "ditto.json"
     script = str(ROOT / "scripts" / "benchmark.py")
-    options = ["--quick", "--device", "cpu", "--seconds", "0.3", "--out", str(out)]
+    options = ["--quick", "--device", "cpu", "--seconds", "0.1", "--trials", "1", "--out", str(out)]
     done = subprocess.run(
         [sys.executable, "-c", BARE, script, "ditto", *options],
         capture_output=True,
