@@ -145,16 +145,22 @@ def test_a_stream_without_lookahead_stays_in_step():
 
 
 def test_speech_that_was_acted_before_it_had_a_motion_leaves_nothing_behind():
-    """Seven frames, each acted as it came: too few for a motion. The next speech is in step."""
-    actor, plain = still(fake_mind()), still(fake_mind())
-    for _ in range(7):
+    """Twelve frames, each acted as it came, motion too late for all of them. What is said next
+    begins after silence, and is in step."""
+    mind = fake_mind()
+    actor, plain = still(mind), still(fake_mind())
+    for _ in range(12):
         actor.hear(speech(1, 20_000.0))
         actor.act(1, True)
+        mind.think([actor])
     actor.finish()
     assert (actor.heard, actor.ready, actor.due) == (0, 0, None)
+    actor.hear(speech(40))
+    mind.think([actor])
+    assert (actor._motion.frames, actor._motion.rows) == (5, 5), "counted from the new stretch on"
+    plain.hear(speech(40))
     for one in (actor, plain):
         one.act(20, False)
-        one.hear(speech(40))
         one.finish()
     a, b = (opening(one, one.act(40, True)) for one in (actor, plain))
     np.testing.assert_allclose(a[8:], b[8:], atol=2e-3)
