@@ -96,17 +96,19 @@ class Cost:
 
     flop: float
     bytes: float
-    """If every layer reads its input and its weights once and writes its answer once."""
+    """If every layer reads its input once and writes its answer once."""
+    weights: float = 0
+    """Bytes that layers read once for a whole batch."""
 
     @classmethod
     def of(cls, function: Callable[[], Any], modules: Sequence[nn.Module], width: int) -> Cost:
         """Counted in a call on the meta device; ``width`` is the bytes of a number."""
-        moved = 0
+        moved = weights = 0
 
         def count(module: nn.Module, given: tuple[Any, ...], answer: Any) -> None:
-            nonlocal moved
-            tensors = [x for x in (*given, answer, *module.parameters()) if isinstance(x, Tensor)]
-            moved += sum(x.numel() for x in tensors) * width
+            nonlocal moved, weights
+            moved += sum(x.numel() for x in (*given, answer) if isinstance(x, Tensor)) * width
+            weights += sum(x.numel() for x in module.parameters()) * width
 
         leaves = [m for module in modules for m in module.modules() if not list(m.children())]
         hooks = [leaf.register_forward_hook(count) for leaf in leaves]
@@ -114,7 +116,7 @@ class Cost:
             function()
         for hook in hooks:
             hook.remove()
-        return cls(counter.get_total_flops(), moved)
+        return cls(counter.get_total_flops(), moved, weights)
 
 
 class StandInHubert(nn.Module):
@@ -388,7 +390,7 @@ class Bench:
                                    "ms each": _round(ms / batch)}  # fmt: skip
             peak = limits.get(f"{kind} TFLOP/s") or limits["float32 TFLOP/s"]
             flops = least.flop * batch / ms / 1e9 if least else 0.0
-            moved = least.bytes * batch / ms / 1e6 if least else 0.0
+            moved = (least.bytes * batch + least.weights) / ms / 1e6 if least else 0.0
             row |= {
                 "GFLOP each": _round(least.flop / 1e9) if least else "",
                 "TFLOP/s": _round(flops) if flops else "",
