@@ -70,8 +70,8 @@ class DittoIdentity:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the identity in bytes. At 640x480 with the released networks in float32: 8.4 MB
-        for the volume and 4.1 MB for the picture."""
+        """Memory of the identity in bytes. At 640x480 with the released networks: 8.4 MB for the
+        volume in float32, half of that in 16 bits, and 4.1 MB for the picture."""
         return _count(self)
 
     @property
