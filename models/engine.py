@@ -5,6 +5,9 @@ An engine has three verbs. ``prepare`` turns a portrait into an identity, once p
 turns a batch of poses, of any sessions and identities, into pictures. Everything an accelerator
 does at frame rate goes through ``render``.
 
+An engine whose motion is dear has a fourth verb, ``think``: it works out the motion of many actors
+together, ahead of time (:class:`ThinkingEngine`).
+
 Time is counted in frames of 40 ms. Frame *k* of a stretch of speech belongs to the audio samples
 ``[k * 640, (k + 1) * 640)`` at 16 kHz.
 """
@@ -13,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -43,6 +46,10 @@ class Canvas:
     def i420_shape(self) -> tuple[int, int]:
         """Shape of a tightly packed I420 picture of this size: (height * 3 / 2, width)."""
         return (self.height * 3 // 2, self.width)
+
+
+class EngineError(RuntimeError):
+    """The engine cannot be used here; the text says why and what to do."""
 
 
 class Identity(Protocol):
@@ -107,6 +114,19 @@ class Actor(Protocol):
         ...
 
 
+class ThinkingActor(Actor, Protocol):
+    """An actor whose motion can be worked out ahead of time, for many of them together.
+
+    Nobody has to: where it was not done, ``act`` does it, for this one actor.
+    """
+
+    @property
+    def due(self) -> int | None:
+        """Heard frames that can be acted before motion has to be worked out: 0, the next one needs
+        it. None: enough was worked out, or too little was heard for more."""
+        ...
+
+
 class Engine(Protocol):
     """A talking-face engine on one device."""
 
@@ -135,4 +155,16 @@ class Engine(Protocol):
     def render(self, poses: Sequence[Any]) -> list[np.ndarray]:
         """Render, in one batch, poses that actors of this engine performed: one tightly packed
         I420 picture per pose, uint8, shape ``canvas.i420_shape``."""
+        ...
+
+
+@runtime_checkable
+class ThinkingEngine(Engine, Protocol):
+    """An engine that works out motion in batches; its actors are of :class:`ThinkingActor`."""
+
+    think_batch: int
+    """Actors that are worth working for together."""
+
+    def think(self, actors: Sequence[Any]) -> None:
+        """Work out the next motion of ``actors``, each of them once, as far as enough was heard."""
         ...

@@ -1,343 +1,60 @@
-"""Measure the server: ``python scripts/benchmark.py engine | latency | capacity | api``.
+"""Measure the server: ``python scripts/benchmark.py engine | latency | capacity | api | ditto``.
 
-Each prints a table and writes its figures with the machine's description as JSON. The first three
-run in this process on the loopback interface, through the same code a resident worker runs; ``api``
-starts the control plane and its worker as processes of their own.
+Each prints a table and writes its figures with the machine's description as JSON. ``ditto`` needs
+nothing but torch and numpy; ``api`` starts the control plane and its worker as processes of their
+own; the others run a whole worker in this process.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import base64
-import itertools
 import json
 import os
 import platform
-import secrets
 import sys
-import time
-from collections.abc import Callable, Iterable
-from contextlib import AsyncExitStack
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from tqdm import tqdm
-from websockets.asyncio.client import connect
 
-from models.engine import Canvas
-from models.face.photo import load_photo
-from worker.engines import engine_loader, frames_per_second, sample_portrait
-from worker.ingress import FileRoom as FileSpec
-from worker.ingress import SessionRequest
-from worker.logs import configure_logging
-from worker.rooms.port import Room
-from worker.server import speech_server
-from worker.service import Worker
-from worker.settings import LogSettings, WorkerSettings, load_settings
-from worker.speech_file import read_speech
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-FRAME_MS = 40.0
-
-
-class ProbeRoom:
-    """A room that notes when each frame was handed over, and passes it on."""
-
-    def __init__(self, room: Room) -> None:
-        self._room = room
-        self.live, self.cue, self.shared = room.live, room.cue, room.shared
-        self.handed: list[tuple[float, bool, bool]] = []
-        """Time in s, whether it was speech, whether it had a picture of its own."""
-        self.silenced: list[float] = []
-        """When the last sample that a clear could not take back had been heard, in s."""
-        self._pushed = 0
-        self.connect, self.aclose = room.connect, room.aclose
-
-    @property
-    def viewers(self) -> int:
-        """The room's own."""
-        return self._room.viewers
-
-    @property
-    def played(self) -> int:
-        """The room's own."""
-        return self._room.played
-
-    async def publish(self, picture: np.ndarray | None, audio: np.ndarray, speaking: bool) -> None:
-        """Note the time and pass the frame on."""
-        self.handed.append((time.perf_counter(), speaking, picture is not None))
-        self._pushed += len(audio)
-        await self._room.publish(picture, audio, speaking)
-
-    def clear(self) -> int:
-        """Clear, and note when the room falls silent."""
-        cleared = self._room.clear()
-        self._pushed -= cleared
-        left_s = (self._pushed - self._room.played) / 48_000
-        self.silenced.append(time.perf_counter() + left_s)
-        return cleared
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "live": {"batches": [1, 2, 4], "sessions": [1, 2, 4, 6], "seconds": 5.0, "trials": 40},
+    "api": {"seconds": 5.0, "trials": 40, "rates": [50, 100, 200, 300, 400, 600]},
+    "ditto": {
+        "batches": [1, 2, 4, 8, 16, 32],
+        "sessions": [8, 12, 16],
+        "seconds": 20.0,
+        "trials": 20,
+    },
+    "quick": {"batches": [1, 2], "sessions": [1, 2], "seconds": 0.5, "trials": 2},
+}
+"""What is measured unless the command line says otherwise."""
 
 
-class ProbedWorker(Worker):
-    """A worker whose rooms are probed."""
+def command(what: str) -> Callable[[argparse.Namespace], dict[str, Any]]:
+    """What measures ``what``. Imported late: each needs other packages."""
+    if what == "ditto":
+        from scripts import benchmark_ditto
 
-    probes: dict[str, ProbeRoom]
+        return benchmark_ditto.ditto
+    if what == "api":
+        from scripts import benchmark_api
 
-    def _room(self, request: SessionRequest) -> Room:
-        probe = ProbeRoom(super()._room(request))
-        self.__dict__.setdefault("probes", {})[request.session_id] = probe
-        return probe
+        return benchmark_api.api
+    from scripts import benchmark_live
+    from worker.logs import configure_logging
+    from worker.settings import LogSettings
 
-
-def engine(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Frames per second by batch and size: acting and rendering, no encoding."""
-    rows = []
-    settings = _settings(arguments)
-    for threads in sorted({1, os.cpu_count() or 1}):
-        loaded = engine_loader(settings)()
-        torch.set_num_threads(threads)
-        for size in arguments.sizes:
-            canvas = _canvas(size)
-            begun = time.perf_counter()
-            loaded.prepare(_photo(arguments), canvas)
-            prepare_s = time.perf_counter() - begun
-            for batch in arguments.batches:
-                rate = frames_per_second(
-                    loaded, _photo(arguments), canvas, batch=batch, seconds=arguments.seconds
-                )
-                rows.append(
-                    {
-                        "threads": threads,
-                        "size": size,
-                        "batch": batch,
-                        "frames/s": round(rate, 1),
-                        "ms/frame": round(1000 / rate, 2),
-                        "prepare s": round(prepare_s, 2),
-                    }
-                )
-    return {"rows": rows}
+    configure_logging(LogSettings(level="error", format="console"))
+    chosen: Callable[[argparse.Namespace], dict[str, Any]] = getattr(benchmark_live, what)
+    return chosen
 
 
-def latency(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Client sends speech -> first synced frame at the room; interrupt -> silence; session asked
-    for -> first frame, with a portrait the worker has not seen and with one it knows."""
-    return asyncio.run(_latency(arguments))
-
-
-async def _latency(arguments: argparse.Namespace) -> dict[str, Any]:
-    settings = _settings(arguments)
-    pcm, rate = _speech(arguments)
-    pcm = pcm[_onset(pcm, rate) :]
-    rng = np.random.default_rng(0)
-    times: dict[str, list[float]] = {"tts": [], "microphone": [], "interrupt": []}
-    async with _Live(settings, arguments, 1) as live:
-        socket, probe = live.sockets[0], live.probes[0]
-        await asyncio.sleep(1.0)
-        for kind in ("tts", "microphone"):
-            for _ in tqdm(range(arguments.trials), desc=kind):
-                await asyncio.sleep(0.3 + rng.random() * 0.08)
-                since = len(probe.handed)
-                begun = time.perf_counter()
-                feed = asyncio.create_task(
-                    _say(socket, pcm, rate, seconds=1.2, paced=kind == "microphone")
-                )
-                first = await _until(lambda at=since: _first_speech(probe, at))
-                times[kind].append((first - begun) * 1000)
-                await feed
-                await asyncio.sleep(rng.random() * 0.08)
-                asked = time.perf_counter()
-                await socket.send(json.dumps({"type": "agent.interrupt"}))
-                count = len(probe.silenced)
-                silent = await _until(
-                    lambda n=count: probe.silenced[n] if len(probe.silenced) > n else None
-                )
-                times["interrupt"].append((silent - asked) * 1000)
-                heard_after = [at for at, speaking, _ in probe.handed if speaking and at > silent]
-                if heard_after:
-                    raise RuntimeError("speech was handed over after an interrupt")
-    async with _Live(settings, arguments, 1) as live:
-        times["new portrait"] = live.joined_ms
-        times["known portrait"] = [await live.join() for _ in range(3)]
-    rows = [{"what": kind, **_percentiles(values)} for kind, values in times.items()]
-    return {"rows": rows, "size": arguments.sizes[0], "trials": arguments.trials}
-
-
-def capacity(arguments: argparse.Namespace) -> dict[str, Any]:
-    """How many sessions that all speak at once hold 25 frames/s, recording included."""
-    rows = [
-        asyncio.run(_capacity(arguments, count))
-        for count in tqdm(arguments.sessions, desc="sessions")
-    ]
-    return {"rows": rows, "size": arguments.sizes[0], "seconds": arguments.seconds}
-
-
-async def _capacity(arguments: argparse.Namespace, count: int) -> dict[str, Any]:
-    settings = _settings(arguments)
-    pcm, rate = _speech(arguments)
-    async with _Live(settings, arguments, count) as live:
-        feeds = [
-            asyncio.create_task(_keep_saying(socket, pcm, rate, arguments.seconds + 2))
-            for socket in live.sockets
-        ]
-        await asyncio.sleep(1.0)
-        begun, cpu = time.perf_counter(), time.process_time()
-        await asyncio.sleep(arguments.seconds)
-        elapsed = time.perf_counter() - begun
-        cores = (time.process_time() - cpu) / elapsed
-        gaps: list[float] = []
-        fps = []
-        for probe in live.probes:
-            handed = [item for item in probe.handed if begun <= item[0] < begun + elapsed]
-            fps.append(sum(with_picture for _, _, with_picture in handed) / elapsed)
-            gaps += [(b[0] - a[0]) * 1000 for a, b in itertools.pairwise(handed)]
-        for feed in feeds:
-            feed.cancel()
-        await asyncio.gather(*feeds, return_exceptions=True)
-    jitter = np.abs(np.array(gaps) - FRAME_MS)
-    return {
-        "sessions": count,
-        "fps worst": round(min(fps), 2),
-        "fps mean": round(float(np.mean(fps)), 2),
-        "jitter p95 ms": round(float(np.percentile(jitter, 95)), 2),
-        "cores busy": round(cores, 2),
-        "holds": min(fps) >= 24.75,
-    }
-
-
-class _Live:
-    """A worker with ``count`` sessions in paced file rooms and their sockets."""
-
-    def __init__(self, settings: WorkerSettings, arguments: argparse.Namespace, count: int) -> None:
-        self._settings = settings
-        self._arguments = arguments
-        self._count = count
-        self._stack = AsyncExitStack()
-        self.sockets: list[Any] = []
-        self.probes: list[ProbeRoom] = []
-        self.joined_ms: list[float] = []
-
-    async def __aenter__(self) -> _Live:
-        self._worker = ProbedWorker(self._settings, engine_loader(self._settings))
-        self._stack.push_async_callback(self._worker.aclose)
-        await self._stack.enter_async_context(speech_server(self._worker, self._settings))
-        await self._worker.start()
-        self._arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        for _ in range(self._count):
-            self.joined_ms.append(await self.join())
-        return self
-
-    async def join(self) -> float:
-        """Open one more session; returns ms from asking for it to its first frame."""
-        index = len(self.sockets)
-        session_id, token = f"bench-{index}", secrets.token_urlsafe(16)
-        video = self._arguments.out.parent / f"benchmark-{index}.mp4"
-        self._stack.callback(video.unlink, missing_ok=True)
-        canvas, photo = _canvas(self._arguments.sizes[0]), _photo_bytes(self._arguments)
-        begun = time.perf_counter()
-        await self._worker.create(
-            SessionRequest(session_id, token, canvas, "4:3", FileSpec(video), photo)
-        )
-        probe = self._worker.probes[session_id]
-        first = await _until(lambda: probe.handed[0][0] if probe.handed else None)
-        uri = self._worker.ws_uri
-        socket = await self._stack.enter_async_context(connect(uri, max_size=None))
-        init = {"type": "session.init", "session_id": session_id, "session_token": token}
-        await socket.send(json.dumps(init))
-        await socket.recv()
-        self.sockets.append(socket)
-        self.probes.append(probe)
-        drain = asyncio.create_task(_read_away(socket))
-        self._stack.callback(drain.cancel)
-        return (first - begun) * 1000
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
-
-
-async def _read_away(socket: Any) -> None:
-    async for _ in socket:
-        pass
-
-
-async def _say(socket: Any, pcm: np.ndarray, rate: int, *, seconds: float, paced: bool) -> None:
-    piece = rate // 50 if paced else rate // 4
-    begun = time.perf_counter()
-    for index, at in enumerate(range(0, int(seconds * rate), piece)):
-        if paced:
-            await asyncio.sleep(max(0.0, begun + index * 0.02 - time.perf_counter()))
-        audio = base64.b64encode(pcm[at : at + piece].astype("<i2").tobytes()).decode()
-        message = {"type": "agent.speak", "audio": audio, "sample_rate": rate}
-        await socket.send(json.dumps(message))
-
-
-async def _keep_saying(socket: Any, pcm: np.ndarray, rate: int, seconds: float) -> None:
-    until = time.perf_counter() + seconds
-    length = len(pcm) / rate
-    while time.perf_counter() < until:
-        await _say(socket, pcm, rate, seconds=length, paced=False)
-        await asyncio.sleep(length * 0.9)
-
-
-def api(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Latency of creating sessions, and the requests a second that the control plane holds."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from scripts.benchmark_api import measure
-
-    figures = measure(arguments.trials, arguments.rates, arguments.seconds)
-    print(f"{figures['note']}\n")
-    return figures
-
-
-def _first_speech(probe: ProbeRoom, since: int) -> float | None:
-    return next((at for at, speaking, _ in probe.handed[since:] if speaking), None)
-
-
-async def _until(look: Callable[[], float | None]) -> float:
-    for _ in range(3000):
-        if (seen := look()) is not None:
-            return seen
-        await asyncio.sleep(0.001)
-    raise TimeoutError("nothing came within 3 s")
-
-
-def _onset(pcm: np.ndarray, rate: int) -> int:
-    """The first sample of 20 ms that are clearly loud: latency counts from speech, not silence."""
-    frames = np.abs(pcm[: len(pcm) // (rate // 50) * (rate // 50)].astype(int))
-    loud = frames.reshape(-1, rate // 50).max(axis=1) > 1500
-    return int(np.argmax(loud)) * (rate // 50)
-
-
-def _percentiles(values: Iterable[float]) -> dict[str, float]:
-    figures = np.percentile(list(values), [50, 95, 100])
-    return dict(zip(("p50 ms", "p95 ms", "max ms"), figures.round(1).tolist(), strict=True))
-
-
-def _settings(arguments: argparse.Namespace) -> WorkerSettings:
-    return load_settings(
-        host="127.0.0.1", ws_port=0, device=arguments.device, max_sessions=64, public_ws_url=None
-    )
-
-
-def _speech(arguments: argparse.Namespace) -> tuple[np.ndarray, int]:
-    return read_speech(arguments.speech)
-
-
-def _photo_bytes(arguments: argparse.Namespace) -> bytes:
-    return Path(arguments.portrait).read_bytes()
-
-
-def _photo(arguments: argparse.Namespace) -> np.ndarray:
-    return load_photo(_photo_bytes(arguments))
-
-
-def _canvas(size: str) -> Canvas:
-    width, height = (int(side) for side in size.split("x"))
-    return Canvas(width, height)
-
-
-def _machine(device: str) -> dict[str, Any]:
+def machine(device: str) -> dict[str, Any]:
+    """Where the figures come from."""
     info: dict[str, Any] = {
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
@@ -355,7 +72,8 @@ def _machine(device: str) -> dict[str, Any]:
     return info
 
 
-def _print(rows: list[dict[str, Any]]) -> None:
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Rows with the same keys, as Markdown."""
     names = list(rows[0])
     widths = [max(len(name), *(len(str(row[name])) for row in rows)) for name in names]
     print("| " + " | ".join(n.rjust(w) for n, w in zip(names, widths, strict=True)) + " |")
@@ -365,34 +83,43 @@ def _print(rows: list[dict[str, Any]]) -> None:
         print("| " + " | ".join(cells) + " |")
 
 
-def main() -> int:
+def main(given: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["engine", "latency", "capacity", "api"])
-    parser.add_argument("--portrait", type=Path, default=sample_portrait())
-    parser.add_argument(
-        "--speech", type=Path, default=Path(__file__).parent.parent / "assets" / "speech.ogg"
-    )
+    parser.add_argument("what", choices=["engine", "latency", "capacity", "api", "ditto"])
+    parser.add_argument("--portrait", type=Path, help="default: the sample")
+    parser.add_argument("--speech", type=Path, help="default: the sample")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--sizes", nargs="+", default=["640x480"], help="the first one counts live")
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 2, 4])
-    parser.add_argument("--sessions", nargs="+", type=int, default=[1, 2, 4, 6])
-    parser.add_argument("--seconds", type=float, default=5.0, help="per measurement")
-    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--batches", nargs="+", type=int)
+    parser.add_argument("--sessions", nargs="+", type=int)
+    parser.add_argument("--seconds", type=float, help="per measurement")
+    parser.add_argument("--trials", type=int)
+    parser.add_argument("--rates", nargs="+", type=int, help="api: requests/s")
+    parser.add_argument("--quick", action="store_true", help="ditto: tiny networks, in seconds")
     parser.add_argument(
-        "--rates", nargs="+", type=int, default=[50, 100, 200, 300, 400, 600], help="requests/s"
+        "--no-compile", action="store_true", help="ditto: record torch's own kernels"
     )
     parser.add_argument("--out", type=Path, help="JSON to write; default out/benchmark-WHAT.json")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     arguments.out = arguments.out or Path("out") / f"benchmark-{arguments.what}.json"
-    configure_logging(LogSettings(level="error", format="console"))
-    commands = {"engine": engine, "latency": latency, "capacity": capacity, "api": api}
-    figures = commands[arguments.what](arguments)
-    machine = _machine(arguments.device)
-    _print(figures["rows"])
+    kind = arguments.what if arguments.what in DEFAULTS else "live"
+    if arguments.quick:
+        kind = "quick"
+    for name, value in DEFAULTS[kind].items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+    figures = command(arguments.what)(arguments)
+    where = machine(arguments.device)
+    for name, rows in figures.get("tables", {"": figures.get("rows", [])}).items():
+        if rows:
+            print(f"\n{name}\n" if name else "")
+            print_table(rows)
+    for note in figures.get("notes", []):
+        print(f"\n{note}")
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    report = {"what": arguments.what, "machine": machine, **figures}
+    report = {"what": arguments.what, "machine": where, **figures}
     arguments.out.write_text(json.dumps(report, indent=2) + "\n")
-    print(f"\n{json.dumps(machine)}\nwritten to {arguments.out}", file=sys.stderr)
+    print(f"\n{json.dumps(where)}\nwritten to {arguments.out}", file=sys.stderr)
     return 0
 
 

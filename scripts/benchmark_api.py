@@ -8,6 +8,7 @@ on SQLite; the worker is a stand-in that answers at once, so that the figures ar
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import itertools
@@ -43,9 +44,9 @@ MIX = ("get",) * 6 + ("list", "usage", "create", "end") * 3 + ("start",) * 2
 """Of 20 requests."""
 
 
-def measure(cycles: int, rates: list[int], seconds: float) -> dict[str, Any]:
-    """Both parts; rows to print and figures to keep."""
-    return asyncio.run(_measure(cycles, rates, seconds))
+def api(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Latency of creating sessions, and the requests a second that the control plane holds."""
+    return asyncio.run(_measure(arguments.trials, arguments.rates, arguments.seconds))
 
 
 async def _measure(cycles: int, rates: list[int], seconds: float) -> dict[str, Any]:
@@ -62,8 +63,10 @@ async def _measure(cycles: int, rates: list[int], seconds: float) -> dict[str, A
     return {
         "rows": rows,
         "by request at the highest rate": by_kind,
-        "note": "rows with a rate: the worker is a stand-in that answers at once; load, API and"
-        " stand-in share the machine's cores",
+        "notes": [
+            "rows with a rate: the worker is a stand-in that answers at once; load, API and"
+            " stand-in share the machine's cores"
+        ],
     }
 
 

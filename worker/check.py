@@ -18,9 +18,9 @@ from typing import Any
 
 from models import assets
 from models.assets import AssetError
-from models.engine import FPS
+from models.engine import FPS, EngineError
 from worker import gpu_facts, software_facts
-from worker.engines import HEADROOM, engine_loader, frames_per_second, sessions_held
+from worker.engines import HEADROOM, engine_loader, frames_per_second, measured_batch, sessions_held
 from worker.settings import WorkerSettings
 
 MEASURE_S = 3.0
@@ -28,12 +28,13 @@ MEASURE_S = 3.0
 
 @dataclass(frozen=True)
 class Speed:
-    """What an engine was measured at, four sessions speaking at once."""
+    """What an engine was measured at, ``batch`` sessions speaking at once."""
 
     engine: str
     device: str
     size: str
     frames_per_second: float
+    batch: int
     sessions: int
     """Live sessions at 25 frames/s, headroom for everything else left."""
 
@@ -86,6 +87,8 @@ def inspect(
     _onnxruntime(report, device)
     _software(report)
     _models(report)
+    if settings.engine == "ditto":
+        _ditto(report)
     if measure and report.refusal is None:
         _speed(report, settings, device, portrait, MEASURE_S if seconds is None else seconds)
     return report
@@ -97,7 +100,7 @@ def render(report: Report) -> str:
     for speed in report.speeds:
         lines.append(
             f"{'speed':<12}{speed.engine}: {speed.frames_per_second:.0f} frames/s at {speed.size}, "
-            "four sessions"
+            f"{speed.batch} sessions"
         )
         lines.append(f"{'capacity':<12}{speed.sessions} live sessions at {FPS} frames/s")
     lines += [f"{'warning':<12}{text}" for text in report.warnings]
@@ -150,7 +153,9 @@ def _device(report: Report, settings: WorkerSettings) -> str:
 def _onnxruntime(report: Report, device: str) -> None:
     found = software_facts.onnxruntime_facts()
     if found is None:
-        report.rows.append(("onnxruntime", "none (only the insightface analyser needs it)"))
+        report.rows.append(
+            ("onnxruntime", "none (only the ditto engine and the insightface analyser need it)")
+        )
         return
     packages = ", ".join(found.packages)
     if found.failure is not None:
@@ -207,6 +212,26 @@ def _models(report: Report) -> None:
         )
 
 
+def _ditto(report: Report) -> None:
+    from models.ditto.files import missing_files, model_folder, wanted_files
+    from models.ditto.weights import FETCH
+
+    folder, missing = model_folder(), missing_files()
+    there = len(wanted_files()) - len(missing)
+    text = f"{there} of {len(wanted_files())} files in {folder}"
+    if missing:
+        text += f"; missing {', '.join(missing)}"
+        report.refusal = report.refusal or (
+            f"the engine ditto lacks {', '.join(missing)} in {folder}; run: {FETCH}"
+        )
+    report.rows.append(("ditto", text))
+    if software_facts.onnxruntime_facts() is None:
+        report.refusal = report.refusal or (
+            "the engine ditto needs onnxruntime for its speech network; install it: "
+            "pip install 'avatar-server[cuda]' for a GPU, pip install onnxruntime for the CPU"
+        )
+
+
 def _speed(
     report: Report, settings: WorkerSettings, device: str, portrait: Path | None, seconds: float
 ) -> None:
@@ -214,7 +239,7 @@ def _speed(
 
     try:
         engine = engine_loader(settings)()
-    except AssetError as error:
+    except (AssetError, EngineError) as error:
         report.refusal = str(error)
         return
     except RuntimeError as error:  # torch: out of memory, no kernel, a broken driver
@@ -234,7 +259,9 @@ def _speed(
         )
         return
     size = f"{canvas.width}x{canvas.height}"
-    report.speeds.append(Speed(engine.name, device, size, round(rate, 1), sessions_held(rate)))
+    held = sessions_held(rate)
+    batch = measured_batch(engine)
+    report.speeds.append(Speed(engine.name, device, size, round(rate, 1), batch, held))
     if rate * HEADROOM < FPS:
         report.warnings.append(
             f"{rate:.0f} frames/s is too slow for one live session with headroom; lower "

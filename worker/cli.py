@@ -20,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     # Heavy imports wait until the arguments are known to be right.
     from models.assets import AssetError
+    from models.engine import EngineError
     from models.face import PortraitError
     from worker.rooms.port import RoomError
     from worker.server import PortError
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments))
     except (SettingsError, SpeechFileError, PortraitError) as error:
         return _fail(str(error), EXIT_USAGE)
-    except (AssetError, RoomError, TalkError, PortError) as error:
+    except (AssetError, EngineError, RoomError, TalkError, PortError) as error:
         return _fail(str(error), EXIT_FAILED)
     except KeyboardInterrupt:
         return _fail("stopped", 130)
@@ -48,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     talk.add_argument("--portrait", type=Path, required=True, help="photo: JPEG, PNG, GIF or WebP")
     talk.add_argument("--speech", type=Path, required=True, help="any sound file")
     talk.add_argument("--out", type=Path, required=True, help="the MP4 to write")
-    talk.add_argument("--engine", choices=["warp"], default="warp")
+    talk.add_argument("--engine", choices=["warp", "ditto"], default="warp")
     talk.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     talk.add_argument("--aspect", choices=RATIOS, default="4:3")
     talk.add_argument("--size", type=_size, help="WIDTHxHEIGHT in pixels; default 640 wide for 4:3")
@@ -103,6 +104,7 @@ def _talk(arguments: argparse.Namespace) -> int:
         host="127.0.0.1",
         ws_port=0,
         public_ws_url=None,
+        engine=arguments.engine,
         device=arguments.device,
         liveliness=arguments.liveliness,
         max_sessions=1,

@@ -7,7 +7,7 @@ import subprocess
 import warnings
 from dataclasses import dataclass
 
-MEMORY_NEEDED_GB = {"warp": 1.0}
+MEMORY_NEEDED_GB = {"warp": 1.0, "ditto": 6.0}
 """Free GPU memory an engine needs for its first session, in 10^9 bytes: above all torch's context
 and kernels. Further sessions are small beside it."""
 

@@ -60,6 +60,8 @@ class PlayoutFigures:
     frames: int = 0
     pictures: int = 0
     dropped: int = 0
+    shed: int = 0
+    """Pictures of an idle face that were given up for faces that speak."""
     first_frame_ms: int | None = None
     repeated: int = 0
     """How often in a row the last picture had to stay."""
@@ -247,6 +249,10 @@ class Playout:
 
     def _count(self, rendered: Rendered | None) -> None:
         self.figures.frames += 1
+        if rendered is not None and rendered.shed:
+            self.figures.shed += 1
+            self._metrics.frame_dropped("overload")
+            return
         if rendered is None or rendered.picture is None:
             self.figures.dropped += 1
             self.figures.repeated += 1

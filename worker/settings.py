@@ -110,7 +110,7 @@ class WorkerSettings(BaseSettings):
         default=None, description="shared secret that guards /sessions; at least 16 characters"
     )
 
-    engine: Literal["warp"] = Field(default="warp", description="talking-face engine")
+    engine: Literal["warp", "ditto"] = Field(default="warp", description="talking-face engine")
     device: str = Field(
         default="auto",
         pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$",

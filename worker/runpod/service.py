@@ -92,7 +92,8 @@ class JobService:
             # A few frames are rendered even where the settings know the capacity.
             seconds = MEASURE_S if self._settings.max_sessions is None else 0.01
             rate = frames_per_second(engine, photo, canvas, seconds=seconds)
-            self._capacity = self._settings.max_sessions or sessions_held(rate)
+            # Here a job is a session, and a worker that takes none would wait for ever.
+            self._capacity = self._settings.max_sessions or sessions_held(rate) or 1
         elif self._settings.max_sessions is None:
             logger.warning("no portrait to measure with; set AVATAR_WORKER_MAX_SESSIONS")
         self._engine = engine

@@ -1,0 +1,42 @@
+"""Every engine against the port's contract."""
+
+import pytest
+
+from models.ditto.engine import DittoEngine, loudness_encoder
+from models.face import default_analyzer, load_photo
+from models.warp.engine import WarpEngine
+from tests.fakes.ditto_files import tiny_networks
+from tests.models.engine_contract import CANVAS, EngineContract
+from worker.engines import sample_portrait
+
+
+@pytest.fixture(scope="module")
+def photo():
+    path = sample_portrait()
+    if path is None:
+        pytest.skip("the portrait comes with a checkout only")
+    return load_photo(path)
+
+
+class TestWarp(EngineContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls):
+        return WarpEngine()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def identity(cls, engine, photo):
+        return engine.prepare(photo, CANVAS)
+
+
+class TestDitto(EngineContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls):
+        return DittoEngine(tiny_networks(), loudness_encoder, analyzer=default_analyzer())
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def identity(cls, engine, photo):
+        return engine.prepare(photo, CANVAS)
