@@ -181,6 +181,16 @@ class NewSession:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """What an account uses now, as it is told with a new session."""
+
+    running: int
+    """Sessions that hold a slot."""
+    minutes_left: int | None
+    """None: unlimited."""
+
+
+@dataclass(frozen=True)
 class Usage:
     """An account's billing period as it stands; minutes are whole."""
 
@@ -197,6 +207,11 @@ class Usage:
     active: Sequence[Session]
     avatars_used: int
     """Avatars made in this period."""
+
+    @property
+    def standing(self) -> Standing:
+        """Its gist."""
+        return Standing(len(self.active), self.total_remaining)
 
     @property
     def included_remaining(self) -> int | None:

@@ -72,6 +72,7 @@ async def running_services(settings: ApiSettings) -> AsyncIterator[Services]:
         stack.push_async_callback(services.sessions.aclose)
         await dispatcher.start()
         await services.avatars.seed_public()
+        services.avatars.warm_default()
         services.supervisor.start()
         stack.push_async_callback(services.supervisor.aclose)
         yield services

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.records import AspectRatio, EndReason, Plan, Session, SessionStatus, Usage
+from api.records import AspectRatio, EndReason, Plan, Session, SessionStatus, Standing
 
 UNLIMITED = 1_000_000
 """Stands for unlimited minutes, beside ``"unlimited": true``: typed clients expect a number."""
@@ -15,7 +15,8 @@ UNLIMITED = 1_000_000
 
 def timestamp(moment: datetime) -> str:
     """ISO 8601, UTC, whole seconds, ``Z``."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # `strftime` takes four times as long.
+    return moment.astimezone(UTC).isoformat()[:19] + "Z"
 
 
 def _no_default(schema: dict[str, Any]) -> None:
@@ -200,11 +201,11 @@ def concurrency_view(running: int, plan: Plan) -> dict[str, int]:
     }
 
 
-def create_usage(usage: Usage, plan: Plan) -> dict[str, Any]:
+def create_usage(standing: Standing, plan: Plan) -> dict[str, Any]:
     """A ``CreateUsage``."""
-    left = usage.total_remaining
+    left = standing.minutes_left
     return {
-        "concurrency": concurrency_view(len(usage.active), plan),
+        "concurrency": concurrency_view(standing.running, plan),
         "minutes": {"total_remaining": UNLIMITED, "unlimited": True}
         if left is None
         else {"total_remaining": left},

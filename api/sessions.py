@@ -27,7 +27,7 @@ from api.records import (
     NewSession,
     Session,
     SessionStatus,
-    Usage,
+    Standing,
 )
 from api.secret import Secret, token_digest
 from api.session_body import CreateBody, RoomRules
@@ -79,7 +79,7 @@ class Created:
     ws_uri: str
     room: dict[str, str] | None = field(repr=False)
     """What the answer says of the room; None: nothing."""
-    usage: Usage
+    standing: Standing
 
 
 class Sessions:
@@ -177,24 +177,25 @@ class Sessions:
                 return await self._created(caller, await self._settled(repeated))
             avatar = await self._avatar_of_image(caller, body)
         new = replace(new, avatar_id=avatar.id)
-        return await self._created(caller, await self._stored(caller, new, avatar))
+        stored = await self._stored(caller, new, avatar)
+        return await self._created(caller, stored.session, stored.standing)
 
-    async def _stored(self, caller: Caller, new: NewSession, avatar: Avatar) -> Session:
+    async def _stored(self, caller: Caller, new: NewSession, avatar: Avatar) -> Stored:
         """Reserve and place, whatever becomes of the one who asked."""
         return await asyncio.shield(self._spawn(self._store_and_place(caller, new, avatar)))
 
-    async def _store_and_place(self, caller: Caller, new: NewSession, avatar: Avatar) -> Session:
+    async def _store_and_place(self, caller: Caller, new: NewSession, avatar: Avatar) -> Stored:
         stored = await self._reserve(caller, new)
         session = stored.session
         if not stored.new:
-            return await self._settled(session)
+            return replace(stored, session=await self._settled(session))
         if new.start:
             session = await self._placements.place(
                 session, new.room, avatar, self._store.discard_session
             )
         self._metrics.session_created(session.platform)
         logger.info("session created", session_id=session.id, platform=session.platform)
-        return session
+        return replace(stored, session=session)
 
     async def _reserve(self, caller: Caller, new: NewSession) -> Stored:
         for last in (False, True):
@@ -264,13 +265,16 @@ class Sessions:
             session = found
         return session
 
-    async def _created(self, caller: Caller, session: Session) -> Created:
-        usage = await self._store.usage(caller.account, caller.plan, self._now())
+    async def _created(
+        self, caller: Caller, session: Session, standing: Standing | None = None
+    ) -> Created:
+        if standing is None:
+            standing = (await self._store.usage(caller.account, caller.plan, self._now())).standing
         token = self._secret.session_token(session.id)
         gateway = self._settings.ws_uri == "gateway"
         # The gateway takes speech before the worker is there.
         ws_uri = self._settings.gateway_url if gateway else self.ws_uri(session)
-        return Created(session, token, ws_uri, self._room_view(session), usage)
+        return Created(session, token, ws_uri, self._room_view(session), standing)
 
     def _room_view(self, session: Session) -> dict[str, str] | None:
         if session.platform == "local":

@@ -37,6 +37,8 @@ DEFAULT_RATIO: AspectRatio = "4:3"
 WARMING = 8
 """Portraits workers are told of at a time; more uploads at once warm nothing."""
 CLOSE_S = 5.0
+WORKER_POLL_S = 1.0
+"""Between looks for a worker to be warmed."""
 SEED_WAIT_S = 5.0
 SEED_PAUSES_S = (15, 30, 60, 120, 300, 600)
 """Between attempts at the sample avatar; after the last one the next start tries again."""
@@ -69,14 +71,16 @@ class Avatars:
         self._default = settings.default_avatar
         self._fetcher = fetcher or ImageFetcher(allow_private=settings.allow_private_image_urls)
         self._seeding: asyncio.Task[None] | None = None
+        self._warming_default: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[Any]] = set()
         self._warming: set[asyncio.Task[None]] = set()
 
     async def aclose(self) -> None:
         """Wait a moment for what runs in the background, then stop it."""
-        if self._seeding is not None:
-            self._seeding.cancel()
-            await asyncio.gather(self._seeding, return_exceptions=True)
+        for task in (self._seeding, self._warming_default):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         if not self._background:
             return
         _, late = await asyncio.wait(self._background, timeout=CLOSE_S)
@@ -132,6 +136,20 @@ class Avatars:
             return
         self._seeding = asyncio.create_task(self._seed(), name="sample avatar")
         await asyncio.wait({self._seeding}, timeout=SEED_WAIT_S)
+
+    def warm_default(self) -> None:
+        """Have the workers prepare the default avatar once there are any, for the first session
+        that asks for it. Returns at once."""
+        self._warming_default = asyncio.create_task(self._warm_default(), name="warm the default")
+
+    async def _warm_default(self) -> None:
+        if self._seeding is not None:
+            await asyncio.wait({self._seeding})
+        while (await self._dispatcher.capacity()).slots == 0:  # noqa: ASYNC110 - theirs to fill
+            await asyncio.sleep(WORKER_POLL_S)
+        avatar = await self._store.avatar(self._default)
+        if avatar is not None:
+            await self._warm_now(avatar)
 
     async def _seed(self) -> None:
         photo = await asyncio.to_thread(

@@ -112,7 +112,7 @@ async def create(request: Request, services: ServicesDep, caller: CallerDep) -> 
     return {
         "success": True,
         "session": shown,
-        "usage": create_usage(created.usage, caller.plan),
+        "usage": create_usage(created.standing, caller.plan),
         "message": "Session created successfully",
     }
 

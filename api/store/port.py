@@ -20,6 +20,7 @@ from api.records import (
     RoomOrder,
     Session,
     SessionStatus,
+    Standing,
     Usage,
 )
 
@@ -63,8 +64,13 @@ class Stored:
     """What a create came to."""
 
     session: Session
-    new: bool
-    """False: the answer to a repeated request; ``session`` is the first one's."""
+    standing: Standing | None = None
+    """None: the answer to a repeated request; ``session`` is the first one's."""
+
+    @property
+    def new(self) -> bool:
+        """Whether this call created it."""
+        return self.standing is not None
 
 
 class Store(Protocol):

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from api.records import UNBILLED, Account, EndReason, NewSession, Plan, RoomOrder, Session
+from api.records import UNBILLED, Account, EndReason, NewSession, Plan, RoomOrder, Session, Standing
 from api.store import statements
 from api.store.engine import Database
 from api.store.ledger import balance, charge
@@ -62,7 +62,7 @@ class SessionTables:
                 raise ValueError(f"there is no account {new.account_id!r}")
             first = _first_with_key(connection, account.id, new.idempotency_key, now)
             if first is not None:
-                return Stored(_same_request(first, new.request_digest), new=False)
+                return Stored(_same_request(first, new.request_digest))
             if new.idempotency_key is not None:
                 # Another session had it more than a day ago.
                 keyed = {"whose": account.id, "key": new.idempotency_key}
@@ -72,9 +72,9 @@ class SessionTables:
                 young = now - row.created_at < REPEAT_WINDOW
                 if young and new.fingerprint and row.fingerprint == new.fingerprint:
                     found = connection.execute(SESSION_BY_ID, {"session_id": row.id})
-                    return Stored(as_session(found.one()), new=False)
+                    return Stored(as_session(found.one()))
             # A session that is only created takes no slot yet, but there must be one for it.
-            _admit(connection, account, plan, running, now)
+            left = _admit(connection, account, plan, running, now)
             session = Session(
                 id=new.id,
                 account_id=new.account_id,
@@ -100,7 +100,7 @@ class SessionTables:
                     "request_digest": new.request_digest,
                 },
             )
-            return Stored(session, new=True)
+            return Stored(session, Standing(len(running) + new.start, left))
 
         return await self._database.write(work)
 
@@ -306,14 +306,17 @@ def _admit(
     plan: Plan,
     running: Sequence[Row[Any]],
     now: datetime,
-) -> None:
-    """Raises ``NoMinutes``, then ``ConcurrencyReached``."""
+) -> int | None:
+    """The minutes left; None: unlimited. Raises ``NoMinutes``, then ``ConcurrencyReached``."""
+    left = None
     if plan.included_minutes is not None:
         used = sum(minutes_between(row.started_at, now) for row in running)
-        if balance(connection, account, plan, now).left(used) == 0:
+        left = balance(connection, account, plan, now).left(used)
+        if left == 0:
             raise NoMinutes
     if len(running) >= plan.concurrency:
         raise ConcurrencyReached(len(running), plan.concurrency)
+    return left
 
 
 def _expiry(plan: Plan, own: int | None, now: datetime) -> datetime | None:

@@ -7,6 +7,7 @@ import hashlib
 import pytest
 
 from api.avatars.port import MediaMissing
+from api.dispatch.port import Capacity
 from api.errors import ApiError
 from api.plans import load_plans
 from api.settings import SAMPLE_AVATAR
@@ -264,6 +265,34 @@ async def test_workers_hear_of_a_new_avatar_before_its_session(api):
     await upload(api, account)
     await settle(api)
     assert api.dispatcher.warmed == [(b"4:3 of photo", "4:3"), (b"3:4 of photo", "3:4")]
+
+
+async def test_the_first_worker_there_is_prepares_the_default_avatar(api, monkeypatch):
+    monkeypatch.setattr("api.avatars.service.WORKER_POLL_S", 0.01)
+    await api.avatars.seed_public()
+    slots = 0
+    monkeypatch.setattr(api.dispatcher, "capacity", lambda: capacity(slots), raising=False)
+
+    async def capacity(slots):
+        return Capacity(1, slots, 0)
+
+    api.avatars.warm_default()
+    await asyncio.sleep(0.05)
+    assert api.dispatcher.warmed == []
+    slots = 2
+    async with asyncio.timeout(5):
+        await api.avatars._warming_default
+    assert [ratio for _, ratio in api.dispatcher.warmed] == ["4:3", "3:4"]
+
+
+async def test_no_worker_ever_does_not_keep_the_service_from_closing(api, monkeypatch):
+    async def none():
+        return Capacity(0, 0, 0)
+
+    monkeypatch.setattr(api.dispatcher, "capacity", none, raising=False)
+    api.avatars.warm_default()
+    await api.avatars.aclose()
+    assert api.avatars._warming_default.cancelled()
 
 
 async def test_warming_is_bounded_and_ends_with_the_service(api):
