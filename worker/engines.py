@@ -54,7 +54,9 @@ def engine_loader(settings: WorkerSettings) -> Callable[[], Engine]:
         if settings.engine == "ditto":
             from models.ditto.engine import DittoEngine
 
-            return DittoEngine.load(device=device, liveliness=settings.liveliness)
+            return DittoEngine.load(
+                device=device, liveliness=settings.liveliness, compile=settings.compile
+            )
         from models.warp.engine import WarpEngine
 
         return WarpEngine(device=device, liveliness=settings.liveliness)

@@ -116,6 +116,10 @@ class WorkerSettings(BaseSettings):
         pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$",
         description="auto, cpu, cuda or cuda:N",
     )
+    compile: bool = Field(
+        default=False,
+        description="ditto on a GPU: write kernels of its own at start, which takes minutes",
+    )
     render_threads: int = Field(
         default=1,
         ge=1,

@@ -112,6 +112,8 @@ class DittoEngine:
         device: str | torch.device = "cpu",
         analyzer: FaceAnalyzer | None = None,
         liveliness: float = 1.0,
+        *,
+        compile: bool = True,
     ) -> DittoEngine:
         """The released networks.
 
@@ -120,6 +122,7 @@ class DittoEngine:
             device: a torch device, for all of them.
             analyzer: finds the face; default: MediaPipe's.
             liveliness: how much head and eyes move by themselves.
+            compile: see the class.
 
         Raises:
             WeightsError: a file is missing or is not what it should be; names it and what fetches
@@ -133,7 +136,7 @@ class DittoEngine:
         encoder = OnnxHubert(place / SPEECH_ENCODER, str(device))
         limits = read_config(place).clip if (place / CONFIG_JSON).is_file() else None
         clip = (torch.from_numpy(limits[0]), torch.from_numpy(limits[1])) if limits else None
-        return cls(networks, encoder, device, analyzer, liveliness, clip=clip)
+        return cls(networks, encoder, device, analyzer, liveliness, clip=clip, compile=compile)
 
     @classmethod
     def random(
