@@ -2,8 +2,11 @@
 
 (a) On the embedded default, as ``make serve`` runs it (SQLite, one spawned worker with the warp
 engine): create a session, end it, and again. (b) Mixed requests at a growing rate from this
-process, as fast as they are due whether or not earlier ones are answered, against one API process
-on SQLite; the worker is a stand-in that answers at once, so that the figures are the API's own.
+process, sent when they are due whether or not earlier ones are answered, after a warm-up, against
+one API process on SQLite; the worker is a stand-in that answers at once. Times run from when a
+request was due, so they hold what this process is late by; that lateness, and the processor time of
+this process and of the stand-in, are told apart. The API logs and counts requests as it does by
+default.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ START_S = 120.0
 HELD = 0.98
 """A rate is held when this share of it is answered in time, without an error."""
 MAX_LATENESS_S = 1.0
+WARM_UP_PER_S, WARM_UP_S = 20, 5.0
 
 MIX = ("get",) * 6 + ("list", "usage", "create", "end") * 3 + ("start",) * 2
 """Of 20 requests."""
@@ -53,8 +57,9 @@ async def _measure(cycles: int, rates: list[int], seconds: float) -> dict[str, A
     rows = []
     async with _served({}) as (http, _):
         rows += await _cycles(http, cycles)
-    async with _stand_in() as worker, _served(worker) as (http, pid):
-        load = _Load(http, pid)
+    async with _stand_in() as (worker, worker_pid), _served(worker) as (http, pid):
+        load = _Load(http, pid, worker_pid)
+        await load.run(WARM_UP_PER_S, WARM_UP_S)
         for rate in rates:
             row, by_kind = await load.run(rate, seconds)
             rows.append(row)
@@ -64,8 +69,11 @@ async def _measure(cycles: int, rates: list[int], seconds: float) -> dict[str, A
         "rows": rows,
         "by request at the highest rate": by_kind,
         "notes": [
-            "rows with a rate: the worker is a stand-in that answers at once; load, API and"
-            " stand-in share the machine's cores"
+            "rows with a rate: requests leave when they are due, answered or not; the worker is a"
+            " stand-in that answers at once; load, API and stand-in share the machine's cores",
+            "cpu ms: what the API used per request, beside it what the load and the stand-in used;"
+            " late ms: how late requests left (95 %), which their times include",
+            f"load average at the end: {', '.join(f'{each:.1f}' for each in os.getloadavg())}",
         ],
     }
 
@@ -94,10 +102,11 @@ async def _cycles(http: aiohttp.ClientSession, cycles: int) -> list[dict[str, An
 class _Load:
     """Requests at a rate. Sessions it creates live on from one rate to the next."""
 
-    def __init__(self, http: aiohttp.ClientSession, pid: int) -> None:
-        """``pid``: of the API, whose processor time is measured."""
+    def __init__(self, http: aiohttp.ClientSession, pid: int, worker_pid: int) -> None:
+        """``pid``: of the API; ``worker_pid``: of the stand-in."""
         self._http = http
-        self._pid = pid
+        self._pids = {"cpu ms": pid, "load's": os.getpid(), "worker's": worker_pid}
+        self._late: list[float] = []
         self._running: deque[str] = deque()
         self._creating = 0
         self._numbers = itertools.count()
@@ -109,7 +118,8 @@ class _Load:
         """``rate`` requests a second for ``seconds``."""
         times: dict[str, list[float]] = defaultdict(list)
         errors: Counter[str] = Counter()
-        cpu_s = _cpu_seconds(self._pid)
+        self._late = []
+        used_s = {name: _cpu_seconds(pid) for name, pid in self._pids.items()}
         begun = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for number in tqdm(range(round(rate * seconds)), desc=f"{rate}/s", leave=False):
@@ -122,14 +132,18 @@ class _Load:
         held = not errors and done >= HELD * rate and max(every) < MAX_LATENESS_S
         row = _row("mixed load, stand-in worker", rate, every, errors.total(), held)
         row["done/s"] = round(done, 1)
-        if cpu_s is not None:
-            row["cpu ms"] = round((_cpu_seconds(self._pid) - cpu_s) * 1000 / len(every), 2)
+        row["late ms"] = _figures(self._late)["p95"]
+        for name, before_s in used_s.items():
+            after_s = _cpu_seconds(self._pids[name])
+            if before_s is not None and after_s is not None:
+                row[name] = round((after_s - before_s) * 1000 / len(every), 2)
         by_kind = {kind: _figures(times[kind]) for kind in sorted(times)}
         if errors:
             by_kind["errors"] = dict(errors)
         return {"first ms": "", **row}, by_kind
 
     async def _one(self, due: float, times: dict[str, list[float]], errors: Counter[str]) -> None:
+        self._late.append(time.perf_counter() - due)
         kind = self._random.choice(MIX)
         if kind == "create" and len(self._running) + self._creating > 60:
             kind = "get"
@@ -189,6 +203,9 @@ def _row(
         "asked/s": rate or "",
         "done/s": "",
         "cpu ms": "",
+        "load's": "",
+        "worker's": "",
+        "late ms": "",
         **{f"{name} ms": figures[name] for name in ("p50", "p95", "p99")},
         "requests": len(times),
         "errors": errors,
@@ -216,29 +233,35 @@ def _cpu_seconds(pid: int) -> float | None:
 @asynccontextmanager
 async def _served(environ: dict[str, str]) -> AsyncIterator[tuple[aiohttp.ClientSession, int]]:
     """``python -m api serve`` in a folder of its own, and a client with a key of a new account."""
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         kept = {name: v for name, v in os.environ.items() if not name.startswith("AVATAR_API_")}
         environ = {
             **kept,
             "PYTHONPATH": str(ROOT),
             "AVATAR_API_DATA_DIR": folder,
             "AVATAR_API_PORT": "0",
-            "AVATAR_API_RATE_LIMIT_PER_MINUTE": "0",
-            "AVATAR_API_LOG__LEVEL": "warning",
+            # Requests are counted, and none is refused.
+            "AVATAR_API_RATE_LIMIT_PER_MINUTE": "10000000",
             **environ,
         }
         await _command(environ, "account", "create", "benchmark", "--plan", "enterprise")
         key = await _command(environ, "key", "create", "benchmark")
+        log = stack.enter_context((Path(folder) / "log").open("w"))
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "api", "serve"), env=environ, stdout=asyncio.subprocess.PIPE
+            *(sys.executable, "-m", "api", "serve"),
+            env=environ,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
         )
         assert process.stdout is not None
         try:
             url = ""
             async with asyncio.timeout(START_S):
                 while not url:
-                    line = (await process.stdout.readline()).decode().split()
-                    assert process.returncode is None, "python -m api serve ended"
+                    text = await process.stdout.readline()
+                    assert text, (Path(folder) / "log").read_text()[-2000:]
+                    line = text.decode().split()
                     if line[:1] == ["Open"]:
                         url = line[1]
             async with aiohttp.ClientSession(
@@ -273,14 +296,15 @@ async def _command(environ: dict[str, str], *arguments: str) -> str:
 
 
 @asynccontextmanager
-async def _stand_in() -> AsyncIterator[dict[str, str]]:
-    """The stand-in worker in a process of its own; the API's settings for it."""
+async def _stand_in() -> AsyncIterator[tuple[dict[str, str], int]]:
+    """The stand-in worker in a process of its own: the API's settings for it, and its id."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = await asyncio.create_subprocess_exec(sys.executable, __file__, str(port))
     try:
-        yield {"AVATAR_API_LOCAL__WORKERS": json.dumps([f"http://127.0.0.1:{port}"])}
+        environ = {"AVATAR_API_LOCAL__WORKERS": json.dumps([f"http://127.0.0.1:{port}"])}
+        yield environ, process.pid
     finally:
         process.kill()
         await process.wait()
