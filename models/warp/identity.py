@@ -23,6 +23,7 @@ from models.warp.expression import (
 from models.warp.eyes import EYEBALL, EyeShape, find_eye, lash_colour, lid_skin
 from models.warp.grid import CoarseGrid, upsample
 from models.warp.head import head_fields
+from models.warp.lip_rim import mend_rims
 from models.warp.lips import find_lip_lines, lip_masks
 from models.warp.mouth import draw_mouth, rigid_layers
 from models.warp.texture import Window, double
@@ -193,7 +194,7 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
     )
     lip_window = Window(mouth_grid.left, mouth_grid.top, mouth_grid.width, mouth_grid.height)
     lip_window = lip_window.grown(round(REACH * frame.unit))
-    lip_texture = double(lip_window.cut(yuv))
+    lip_texture = mend_rims(double(lip_window.cut(yuv)), lip_window, frame, lips)
     lip_texture = np.dstack([lip_texture, *lip_masks(lip_window, frame, lips)])
     inside = draw_mouth(rgb, landmarks, frame, lips, 0.45 * max(1.0, framed.scale))
 

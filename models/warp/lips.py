@@ -90,7 +90,8 @@ def find_lip_lines(landmarks: np.ndarray, frame: FaceFrame, yuv: np.ndarray) -> 
         jump = np.zeros_like(unlike)
         jump[step:-step] = (unlike[: -2 * step] - unlike[2 * step :]) * side
         # Rather a little into the lip than leave a rim of teeth on it.
-        edge += _best_path(-1.3 * jump / (np.abs(jump).mean() + 4.0)) + 0.010 * side * bulge
+        path = _best_path(-1.3 * jump / (np.abs(jump).mean() + 4.0))
+        edge += _smooth(path, 8.0) + 0.010 * side * bulge
     # Near the corners the edges meet.
     lower = np.maximum(lower, upper)
     return LipLines(x, upper, lower, float(lower[middle] - upper[middle]))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from models.face import topology
-from models.i420 import rgb_to_yuv
+from models.i420 import rgb_to_yuv, yuv_to_rgb
 from models.warp.anatomy import FaceFrame, smoothstep
 from models.warp.expression import TEETH_JAW, TEETH_SHARE, TONGUE_JAW, TONGUE_SHARE, Basis
 from models.warp.lips import LipLines
+from models.warp.own_teeth import ToothRow, find_own_teeth, paint_row
 from models.warp.texture import Window
 
 # Widths of the upper teeth as seen from the front, from the middle outwards, in distances of the
@@ -20,6 +21,8 @@ UPPER_WIDTHS = (0.128, 0.100, 0.098, 0.078, 0.066, 0.055)
 LOWER_WIDTHS = (0.080, 0.086, 0.092, 0.080, 0.070, 0.055)
 UPPER_EDGE = 0.042
 """How far the upper incisors reach below the line where the lips meet, units."""
+OWN_LENGTH = 0.165
+"""Height of a tooth that the photo shows in part, edge to gum, units."""
 LOWER_EDGE = 0.012
 """Height of the lower incisors' edge below that line, mouth closed."""
 
@@ -71,7 +74,7 @@ class MouthTextures:
 def draw_mouth(
     rgb: np.ndarray, landmarks: np.ndarray, frame: FaceFrame, lips: LipLines, sharpness: float
 ) -> MouthTextures:
-    """Draw the mouth's inside for one person.
+    """Draw the mouth's inside for one person: what the photo does not show of it.
 
     Args:
         rgb: the framed photo, uint8 (height, width, 3).
@@ -80,21 +83,31 @@ def draw_mouth(
         lips: inner edges of the lips.
         sharpness: blur of the photo as the standard deviation of a Gaussian, pixels.
     """
+    yuv = rgb_to_yuv(rgb)
+    own = find_own_teeth(yuv, frame, lips)
     colours = mouth_colours(rgb, landmarks, frame)
+    if own is not None:
+        colours = replace(colours, teeth=yuv_to_rgb(own.colour[None])[0])
     half = 0.62 * frame.unit
     left, top = np.floor(frame.origin - (half, 0.62 * frame.unit)).astype(int)
     window = Window(int(left), int(top), int(2 * half) + 2, int(1.2 * frame.unit) + 2)
     at = frame.to_frame(window.positions())
-    x, y = at[..., 0], at[..., 1] - float(lips.closed_at(np.array(0.0)))
+    closed = float(lips.closed_at(np.array(0.0)))
+    x, y = at[..., 0], at[..., 1] - closed
     # Faces differ in the width of their mouths, teeth go along with about half of that.
     spread = (frame.half_width_left + frame.half_width_right) / 0.8
     x = x / (0.5 + 0.5 * spread)
     blur = 2 * np.hypot(sharpness, 0.35)
-    layers = [
-        _finish(*_teeth(x, y, colours, upper=True), blur),
-        _finish(*_teeth(x, y, colours, upper=False), blur),
-        _finish(*_tongue(x, y, colours), blur + 0.02 * frame.unit),
-    ]
+    upper, lower = (own.upper, own.lower) if own else (None, None)
+    # The upper teeth are where the photo has them, the lower ones go back with the jaw.
+    shift = 0.0 if upper is None else _middle(upper) - closed - UPPER_EDGE
+    drawn = _finish(*_teeth(x, y - shift, colours, upper=True), blur)
+    rows = [drawn if upper is None else _with_own(drawn, upper, yuv, frame, at, True)]
+    drawn = _finish(*_teeth(x, y, colours, upper=False), blur)
+    if lower is not None:
+        down = np.array([0.0, _middle(lower) - closed - LOWER_EDGE])
+        drawn = _with_own(drawn, lower, yuv, frame, at + down, False)
+    layers = [*rows, drawn, _finish(*_tongue(x, y, colours), blur + 0.02 * frame.unit)]
     return MouthTextures(window, np.stack(layers), rgb_to_yuv(colours.cavity[None])[0])
 
 
@@ -105,6 +118,27 @@ def rigid_layers(nodes: int) -> list[np.ndarray]:
     tongue[Basis.OPEN, 1], tongue[Basis.JAW, 1] = TONGUE_SHARE, TONGUE_JAW
     tongue[Basis.TONGUE, 1] = -1.0
     return [skull, teeth, tongue]
+
+
+def _middle(row: ToothRow) -> float:
+    """Height of the row's biting edge in the middle of the mouth, units."""
+    return float(np.average(row.edge, weights=row.weight * np.exp(-((row.x / 0.12) ** 2)) + 1e-9))
+
+
+def _with_own(
+    drawn: np.ndarray,
+    row: ToothRow,
+    yuv: np.ndarray,
+    frame: FaceFrame,
+    at: np.ndarray,
+    upper: bool,
+) -> np.ndarray:
+    """A drawn row (4, height, width) with the person's own teeth over it as far as they go."""
+    painted, above, weight = paint_row(row, yuv, frame, at, upper)
+    gum = smoothstep(OWN_LENGTH - 0.01, OWN_LENGTH + 0.01, above)
+    colour = drawn[:3] + ((1 - gum) * weight) * (painted.transpose(2, 0, 1) - drawn[:3])
+    opacity = drawn[3] + weight * (smoothstep(-0.006, 0.006, above) - drawn[3])
+    return np.concatenate([colour, opacity[None]]).astype(np.float32)
 
 
 def _finish(rgb: np.ndarray, opacity: np.ndarray, blur: float) -> np.ndarray:
