@@ -14,7 +14,7 @@ import torch
 
 from models.face import topology
 from models.i420 import i420_to_rgb
-from models.warp.expression import APERTURE_STEP, MAX_APERTURE
+from models.warp.basis import APERTURE_STEP, MAX_APERTURE
 from models.warp.identity import WarpIdentity
 from models.warp.motion import INDEX, rest
 from models.warp.renderer import render_identity

@@ -111,7 +111,9 @@ def _phase(index: int, samples: int, margin: int) -> tuple[int, float]:
     return (margin - 1, offset + 1.0) if offset <= 0 else (margin, offset)
 
 
-def invert(displacement: torch.Tensor, base: torch.Tensor, iterations: int) -> torch.Tensor:
+def invert(
+    displacement: torch.Tensor, base: torch.Tensor, iterations: int, step: float = 1.0
+) -> torch.Tensor:
     """Where each target came from: the inverse of x -> x + displacement(x).
 
     Args:
@@ -119,11 +121,14 @@ def invert(displacement: torch.Tensor, base: torch.Tensor, iterations: int) -> t
         base: grid coordinates of the nodes, (1, 2, rows, columns).
         iterations: of u <- -displacement(x + u); the error shrinks each time by the steepest
             slope of the displacement.
+        step: share of each correction that is taken. Where the displacement stretches twofold
+            and more (slope from 1), only shares below 1 converge.
 
     Returns:
         Grid coordinates of the sources, (n, 2, rows, columns).
     """
     source = base - displacement
     for _ in range(iterations):
-        source = base - sample(displacement, source.permute(0, 2, 3, 1))
+        found = base - sample(displacement, source.permute(0, 2, 3, 1))
+        source = found if step == 1.0 else torch.lerp(source, found, step)
     return source

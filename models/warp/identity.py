@@ -14,12 +14,9 @@ from models.engine import Canvas
 from models.i420 import OFFSET, rgb_to_i420, rgb_to_yuv
 from models.warp.anatomy import FaceFrame, face_frame, smoothstep
 from models.warp.backdrop import background_plate, person_alpha
+from models.warp.basis import APERTURE_STEP, MAX_APERTURE
 from models.warp.blink import EyeTensors
-from models.warp.expression import (
-    APERTURE_STEP,
-    MAX_APERTURE,
-    ExpressionFields,
-)
+from models.warp.expression import ExpressionFields
 from models.warp.eyes import EYEBALL, EyeShape, find_eye, lash_colour, lid_skin
 from models.warp.grid import CoarseGrid, upsample
 from models.warp.head import head_fields
@@ -182,7 +179,7 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
         slice(face_grid.left, face_grid.left + face_grid.width),
     )
 
-    mouth_grid = _mouth_grid(frame, cell, face_grid)
+    mouth_grid = _mouth_grid(frame, max(2, cell // 2), face_grid)
     mouth_nodes = frame.to_frame(mouth_grid.nodes().reshape(-1, 2))
     mouth = field(
         mouth_grid,

@@ -10,7 +10,7 @@ import numpy as np
 from models.face import topology
 from models.i420 import rgb_to_yuv, yuv_to_rgb
 from models.warp.anatomy import FaceFrame, smoothstep
-from models.warp.expression import TEETH_JAW, TEETH_SHARE, TONGUE_JAW, TONGUE_SHARE, Basis
+from models.warp.basis import TEETH_JAW, TEETH_SHARE, TONGUE_JAW, TONGUE_SHARE, Basis
 from models.warp.lips import LipLines
 from models.warp.own_teeth import ToothRow, find_own_teeth, paint_row
 from models.warp.texture import Window

@@ -10,15 +10,17 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
+from models.warp.basis import coefficients
 from models.warp.blink import blend_eyes
-from models.warp.expression import coefficients
 from models.warp.grid import invert, sample, upsample
 from models.warp.head import head_coefficients
 from models.warp.identity import Field, WarpIdentity
 from models.warp.motion import WarpPose
 
 FACE_ITERATIONS = 4
-MOUTH_ITERATIONS = 5
+LIP_ITERATIONS, LIP_STEP = 6, 0.8
+INSIDE_ITERATIONS = 2
+"""The mouth's inside does not bend: only the head's turn is to be undone."""
 _PIXELS_AT_ONCE = defaultdict(lambda: 2**26, cpu=2**20)
 """Texture samples of one go: a CPU is fastest while the planes of a go stay in its cache."""
 
@@ -60,7 +62,9 @@ def render_identity(identity: WarpIdentity, motions: np.ndarray) -> torch.Tensor
     weights = _weights(motion, identity.apertures)
 
     # The whole person, at the resolution of the coarse grid first.
-    source = _sources(identity.face, weights, FACE_ITERATIONS)[:, 0]
+    source = invert(
+        _displacement(identity.face, weights, slice(1)), identity.face.base, FACE_ITERATIONS
+    )
     opacity = sample(identity.alpha.expand(n, -1, -1, -1), source.permute(0, 2, 3, 1))
     scale, offset = identity.to_canvas
     coarse = torch.cat([torch.addcmul(offset, source, scale), opacity], 1)
@@ -86,13 +90,10 @@ def _weights(motion: torch.Tensor, apertures: torch.Tensor) -> torch.Tensor:
     return torch.cat([turn[:, :, :1] * expression, turn[:, :, 1:] * expression, head], 2)
 
 
-def _sources(field: Field, weights: torch.Tensor, iterations: int) -> torch.Tensor:
-    """Where each node's picture came from, by layer: (n, layers, 2, rows, columns)."""
-    rows, columns = field.grid.shape
-    layers = len(field.fields)
-    displacement = (field.to_grid @ weights)[:, None] @ field.fields
-    displacement = displacement.reshape(-1, 2, rows, columns)
-    return invert(displacement, field.base, iterations).reshape(-1, layers, 2, rows, columns)
+def _displacement(field: Field, weights: torch.Tensor, layers: slice) -> torch.Tensor:
+    """What each node of some layers moves by: (n * layers, 2, rows, columns), grid coordinates."""
+    displacement = (field.to_grid @ weights)[:, None] @ field.fields[layers]
+    return displacement.reshape(-1, 2, *field.grid.shape)
 
 
 @dataclass(frozen=True)
@@ -137,11 +138,14 @@ def _paint_eyes(
 def _paint_mouth(identity: WarpIdentity, weights: torch.Tensor, planes: _Planes) -> None:
     n = len(weights)
     field = identity.mouth
-    source = _sources(field, weights, MOUTH_ITERATIONS)
     scale, offset = identity.mouth_to_lips
-    lips = torch.addcmul(offset, source[:, :2].flatten(0, 1), scale)
+    # Lips that open wide stretch the skin in the corners several times over.
+    lips = _displacement(field, weights, slice(2))
+    lips = invert(lips, field.base, LIP_ITERATIONS, LIP_STEP)
+    lips = torch.addcmul(offset, lips, scale)
     scale, offset = identity.mouth_to_inside
-    inside = torch.addcmul(offset, source[:, 2:].flatten(0, 1), scale)
+    inside = invert(_displacement(field, weights, slice(2, 5)), field.base, INSIDE_ITERATIONS)
+    inside = torch.addcmul(offset, inside, scale)
     at_lips = upsample(lips, field.grid, field.grid.cell).permute(0, 2, 3, 1)
     at_inside = upsample(inside, field.grid, field.grid.cell).permute(0, 2, 3, 1)
 

@@ -58,6 +58,25 @@ def test_an_open_mouth_is_dark_inside(identity, pose) -> None:
     assert (mouth_area(identity, shut) < dark).mean() < 0.02
 
 
+def test_a_wide_mouth_is_round_and_has_no_notches(identity, pose) -> None:
+    """The dark below the teeth ends in a smooth curve that is full at the sides."""
+    (picture,) = render([pose(aperture=0.34, jaw=0.9)])
+    grid, unit = identity.mouth.grid, identity.unit
+    x, y = grid.left + grid.width // 2, int(grid.top + 0.52 * unit)
+    reach = int(0.3 * unit)
+    area = luma(picture)[y : y + int(0.45 * unit), x - reach : x + reach]
+    chroma = i420_to_rgb(picture)[y : y + int(0.45 * unit), x - reach : x + reach].astype(int)
+    # Lips are bright and red; the inside is dark, or grey as teeth are.
+    inside = (area < 75) | (chroma[..., 0] - chroma[..., 1] < 30)
+    bottom = np.array([np.flatnonzero(column).max(initial=0) for column in inside[:, :].T])
+    gap = inside.sum(0)
+    middle = gap[reach - 3 : reach + 3].mean()
+    at_side = [gap[reach + int(side * 0.22 * unit)] for side in (-1, 1)]
+    assert min(at_side) > 0.6 * middle
+    across = bottom[reach - int(0.24 * unit) : reach + int(0.24 * unit)]
+    assert np.abs(np.diff(across)).max() <= 4
+
+
 def test_pressed_lips_overrule_the_aperture(pose, mesh) -> None:
     (picture,) = render([pose(aperture=0.25, closure=1.0)])
     assert measure_aperture(mesh(i420_to_rgb(picture))) < 0.04
