@@ -41,7 +41,7 @@ APERTURE_STEP = 0.05
 WIDE_APERTURE = 0.36
 TUCK_APERTURE = 0.042
 """Gap that stays between the lips while the lower one touches the teeth."""
-TEETH_SHARE, TEETH_JAW = 0.62, 0.05
+TEETH_SHARE, TEETH_JAW = 0.57, 0.05
 """How far the lower teeth follow an opening of 1, and the jaw channel."""
 TONGUE_SHARE, TONGUE_JAW = 0.34, 0.03
 

@@ -206,7 +206,7 @@ class ExpressionFields:
             move[basis, 1] = (reach - CORNER_DROP) * (rounder - profile)
         # Stretched lips are thinner, pouting ones are not.
         move[Basis.WIDE, 1] -= LIP_THINS * outward
-        move[Basis.ROUND_OPEN, 1] += LIP_THINS * outward
+        move[Basis.ROUND_OPEN, 1] += 0.4 * LIP_THINS * outward
         move[Basis.WIDE, 0] = -0.05 * across
         return move
 

@@ -19,10 +19,10 @@ from models.warp.blink import EyeTensors
 from models.warp.expression import ExpressionFields
 from models.warp.eyes import EYEBALL, EyeShape, find_eye, lash_colour, lid_skin
 from models.warp.grid import CoarseGrid, upsample
-from models.warp.head import head_fields
+from models.warp.head import head_fields, pushed_back
 from models.warp.lip_rim import mend_rims
 from models.warp.lips import find_lip_lines, lip_masks
-from models.warp.mouth import draw_mouth, rigid_layers
+from models.warp.mouth import BEHIND_LIPS, draw_mouth, rigid_layers
 from models.warp.texture import Window, double
 
 REACH = 0.35
@@ -154,9 +154,11 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
     def tensor(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(device)
 
-    def field(grid: CoarseGrid, layers: list[np.ndarray]) -> Field:
+    def field(grid: CoarseGrid, skin: list[np.ndarray], inside: list[np.ndarray]) -> Field:
         head = head_fields(landmarks, frame, frame.to_frame(grid.nodes().reshape(-1, 2)))
-        rows = [np.concatenate([e[:, 0], e[:, 1], head]) for e in layers]
+        behind = pushed_back(head, BEHIND_LIPS)
+        rows = [np.concatenate([e[:, 0], e[:, 1], head]) for e in skin]
+        rows += [np.concatenate([e[:, 0], e[:, 1], behind]) for e in inside]
         axes = np.stack([frame.right, frame.down], 1) * frame.unit
         base = grid.coordinates(grid.nodes()).transpose(2, 0, 1)
         return Field(
@@ -168,7 +170,7 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
 
     face_grid = _face_grid(alpha, cell)
     nodes = frame.to_frame(face_grid.nodes().reshape(-1, 2))
-    face = field(face_grid, [expression.whole(nodes)])
+    face = field(face_grid, [expression.whole(nodes)], [])
     canvas_scale = 2.0 / np.array([width, height])
     face_to_canvas = _chain(face_grid, canvas_scale, 1.0 / np.array([width, height]) - 1.0)
     node_alpha = _at_nodes(alpha, face_grid)
@@ -183,17 +185,14 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
     mouth_nodes = frame.to_frame(mouth_grid.nodes().reshape(-1, 2))
     mouth = field(
         mouth_grid,
-        [
-            expression.upper(mouth_nodes),
-            expression.lower(mouth_nodes),
-            *rigid_layers(len(mouth_nodes)),
-        ],
+        [expression.upper(mouth_nodes), expression.lower(mouth_nodes)],
+        rigid_layers(len(mouth_nodes)),
     )
     lip_window = Window(mouth_grid.left, mouth_grid.top, mouth_grid.width, mouth_grid.height)
     lip_window = lip_window.grown(round(REACH * frame.unit))
     lip_texture = mend_rims(double(lip_window.cut(yuv)), lip_window, frame, lips)
     lip_texture = np.dstack([lip_texture, *lip_masks(lip_window, frame, lips)])
-    inside = draw_mouth(rgb, landmarks, frame, lips, 0.45 * max(1.0, framed.scale))
+    inside = draw_mouth(rgb, landmarks, frame, lips, 0.6 * max(1.0, framed.scale))
 
     eye_size = (_even(0.86 * frame.unit), _even(0.80 * frame.unit))
     eyes, eye_windows = _eyes(rgb, yuv, landmarks, frame, face_grid, eye_size, tensor)

@@ -43,8 +43,8 @@ def mend_rims(texture: np.ndarray, window: Window, frame: FaceFrame, lips: LipLi
     moved = np.where(between, np.where(on_upper, -into, into), 0.0)
     out = _shifted(texture, frame, moved)
     # Lips that meet throw a fine shade on each other.
-    parted = smoothstep(0.02, 0.05, lower - upper) * between
-    shade = SEAM_DEPTH * parted * np.exp(-np.square(np.maximum(depth, 0) / SEAM))
+    near = 1 - smoothstep(0.98, 1.1, np.abs(frame.across(x)))
+    shade = SEAM_DEPTH * near * np.exp(-np.square(np.maximum(depth, 0) / SEAM))
     out[..., 0] = 16 + (out[..., 0] - 16) * (1 - shade)
     return _without_pits(out, frame, lips, x, y)
 

@@ -154,6 +154,6 @@ def lip_masks(window: Window, frame: FaceFrame, lips: LipLines) -> tuple[np.ndar
     half = (frame.half_width_left + frame.half_width_right) / 2 * frame.unit
     depth = np.minimum(below_upper, (1.03 - across) * half)
     # Sharp between the lips; beyond the corners both sides agree and blend over a wide band.
-    wide = 1.0 + 0.16 * frame.unit * smoothstep(0.97, 1.35, across)
+    wide = 1.5 + 0.16 * frame.unit * smoothstep(0.97, 1.35, across)
     ramp = below_lower / wide + 1.0 - 0.5 * smoothstep(0.97, 1.1, across)
     return depth.astype(np.float32), ramp.astype(np.float32)

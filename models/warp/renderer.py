@@ -19,6 +19,8 @@ from models.warp.motion import WarpPose
 
 FACE_ITERATIONS = 4
 LIP_ITERATIONS, LIP_STEP = 6, 0.8
+LIP_EDGE = 1.5
+"""Pixels over which the upper lip's edge fades: photos are not sharper."""
 INSIDE_ITERATIONS = 2
 """The mouth's inside does not bend: only the head's turn is to be undone."""
 _PIXELS_AT_ONCE = defaultdict(lambda: 2**26, cpu=2**20)
@@ -168,7 +170,7 @@ def _paint_mouth(identity: WarpIdentity, weights: torch.Tensor, planes: _Planes)
     shade = shade * (1 - 0.25 * torch.exp(to_lower * (-1.0 / (0.02 * identity.unit))))
     light = torch.cat([shade, shade, shade], 1)
     dark = torch.lerp(identity.black, dark, light)
-    patch = torch.lerp(upper[:, :3], dark, depth.clamp(0, 1))
+    patch = torch.lerp(upper[:, :3], dark, (depth * (1.0 / LIP_EDGE)).clamp(0, 1))
     patch = torch.lerp(patch, lower[:, :3], lower[:, 4:5].clamp(0, 1))
 
     x, y = field.grid.left - identity.face.grid.left, field.grid.top - identity.face.grid.top
