@@ -143,7 +143,7 @@ def test_a_long_pause_inside_speech_closes_the_lips_and_speech_opens_them(networ
 
 def test_lips_part_no_faster_than_lips_can(network, speech):
     motion = speak(actor(network), np.tile(speech, 2))
-    assert np.diff(motion[:, INDEX["aperture"]]).max() <= 0.25
+    assert np.diff(motion[:, INDEX["aperture"]]).max() <= 0.19
 
 
 def with_pause(speech: np.ndarray, frames: int, noise: float) -> np.ndarray:
