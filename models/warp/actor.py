@@ -38,7 +38,7 @@ _CLOSING, _OPENING = 0.34, 0.5
 within the 80 ms in which mouths open before they sound."""
 
 _FASTEST = 0.18
-"""The most the lips part in a frame, over the distance of the pupils: 0.28 m/s. They shut faster."""
+"""The most the lips part in a frame, over the pupils' distance: 0.28 m/s. Shutting is faster."""
 
 _EASE_IN = (0.55, 0.2)
 _EASE_OUT = (0.85, 0.6, 0.35, 0.12)
