@@ -41,6 +41,10 @@ APERTURE_STEP = 0.05
 WIDE_APERTURE = 0.36
 TUCK_APERTURE = 0.042
 """Gap that stays between the lips while the lower one touches the teeth."""
+CHIN_SHARE = 0.36
+"""How far the chin follows an opening of 1 by itself."""
+JAW_DROP = 0.17
+"""How far the jaw channel lowers the chin, in units."""
 TEETH_SHARE, TEETH_JAW = 0.57, 0.05
 """How far the lower teeth follow an opening of 1, and the jaw channel."""
 TONGUE_SHARE, TONGUE_JAW = 0.34, 0.03

@@ -12,7 +12,7 @@ import numpy as np
 
 from models.face import topology
 from models.warp.anatomy import FaceFrame, smoothstep
-from models.warp.basis import Basis
+from models.warp.basis import CHIN_SHARE, JAW_DROP, Basis
 from models.warp.lips import LipLines
 from models.warp.spline import ThinPlateSpline
 
@@ -22,10 +22,6 @@ LIP_THINS = 0.09
 """How much of an opening of WIDE_APERTURE the lips' thickness loses, as a share of the gap."""
 ROUND_STRAIGHTENS = 0.4
 """Share of the line of the lips' bow that rounding takes away."""
-CHIN_SHARE = 0.36
-"""How far the chin follows an opening of 1 by itself."""
-JAW_DROP = 0.17
-"""How far the jaw channel lowers the chin, in units."""
 
 _SHARED = (
     # Beside the mouth.

@@ -59,6 +59,11 @@ class CoarseGrid:
         y = self.origin[1] + (np.arange(rows) + 0.5) * self.cell
         return np.stack(np.meshgrid(x, y), -1)
 
+    def pixels(self) -> np.ndarray:
+        """Positions of the pixels without the margin: float64 (width * height, 2), row by row."""
+        x, y = self.left + np.arange(self.width), self.top + np.arange(self.height)
+        return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2).astype(np.float64)
+
     def coordinates(self, pixels: np.ndarray) -> np.ndarray:
         """Grid coordinates of pixel positions (..., 2)."""
         return (pixels - self.origin) * self.per_pixel - 1.0

@@ -13,16 +13,21 @@ import torch.nn.functional as functional
 from models.warp.basis import coefficients
 from models.warp.blink import blend_eyes
 from models.warp.grid import invert, sample, upsample
+from models.warp.head import FIELDS as HEAD_FIELDS
 from models.warp.head import head_coefficients
 from models.warp.identity import Field, WarpIdentity
+from models.warp.jaw import shades
 from models.warp.motion import WarpPose
 
 FACE_ITERATIONS = 4
+NECK_ITERATIONS = 1
 LIP_ITERATIONS, LIP_STEP = 6, 0.8
 LIP_EDGE = 1.5
 """Pixels over which the upper lip's edge fades: photos are not sharper."""
 INSIDE_ITERATIONS = 2
 """The mouth's inside does not bend: only the head's turn is to be undone."""
+_BLACK = 16.0
+"""Y of no light."""
 _PIXELS_AT_ONCE = defaultdict(lambda: 2**26, cpu=2**20)
 """Texture samples of one go: a CPU is fastest while the planes of a go stay in its cache."""
 
@@ -61,33 +66,51 @@ def render_identity(identity: WarpIdentity, motions: np.ndarray) -> torch.Tensor
     """
     motion = torch.as_tensor(motions, dtype=torch.float32, device=identity.device)
     n = len(motion)
-    weights = _weights(motion, identity.apertures)
+    expression = coefficients(motion, identity.apertures)
+    weights = _weights(motion, expression)
 
     # The whole person, at the resolution of the coarse grid first.
-    source = invert(
-        _displacement(identity.face, weights, slice(1)), identity.face.base, FACE_ITERATIONS
-    )
-    opacity = sample(identity.alpha.expand(n, -1, -1, -1), source.permute(0, 2, 3, 1))
-    scale, offset = identity.to_canvas
-    coarse = torch.cat([torch.addcmul(offset, source, scale), opacity], 1)
-
+    coarse = _whole(identity, expression, weights)
     grid = identity.face.grid
-    fine = upsample(coarse + identity.luma_shift, grid, grid.cell)
+    fine = upsample(coarse[:, :3] + identity.luma_shift, grid, grid.cell)
     luma = sample(identity.luma.expand(n, -1, -1, -1), fine[:, :2].permute(0, 2, 3, 1))
     torch.lerp(identity.plate_luma, luma, fine[:, 2:], out=luma)
-    half = upsample(coarse, grid, grid.cell // 2)
+    half = upsample(coarse[:, :3], grid, grid.cell // 2)
     chroma = sample(identity.chroma.expand(n, -1, -1, -1), half[:, :2].permute(0, 2, 3, 1))
     torch.lerp(identity.plate_chroma, chroma, half[:, 2:], out=chroma)
     planes = _Planes(luma, chroma, fine[:, 2:], half[:, 2:])
 
     _paint_eyes(identity, motion, fine[:, :2], planes)
     _paint_mouth(identity, weights, planes)
+    lit = identity.lit
+    first = (lit.top - grid.top) // grid.cell
+    light = upsample(coarse[:, 3:, first:], lit, lit.cell)
+    luma[:, :, lit.top - grid.top :].sub_(_BLACK).mul_(light).add_(_BLACK)
     return _pack(identity, luma, chroma)
 
 
-def _weights(motion: torch.Tensor, apertures: torch.Tensor) -> torch.Tensor:
+def _whole(identity: WarpIdentity, expression: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Where the picture of the whole person came from, how opaque it is there, and how much light
+    is left of it: (n, 4, rows, columns) at the nodes, the first two in the canvas's coordinates."""
+    field = identity.face
+    source = invert(_displacement(field, weights, slice(1)), field.base, FACE_ITERATIONS)
+    sheet = identity.sheet.expand(len(weights), -1, -1, -1)
+    opacity, on_jaw, contact, fold = sample(sheet, source.permute(0, 2, 3, 1)).split(1, 1)
+    # Below the jaw's edge the neck stays with the head: the chin covers it instead of pressing it.
+    head = (field.to_grid @ weights[:, :, -HEAD_FIELDS:]) @ field.fields[0, -HEAD_FIELDS:]
+    neck = invert(head.reshape(source.shape), field.base, NECK_ITERATIONS)
+    neck_opacity = sample(sheet[:, :1], neck.permute(0, 2, 3, 1))
+    source = torch.lerp(neck, source, on_jaw)
+    opacity = torch.lerp(neck_opacity, opacity, on_jaw)
+    light = shades(expression, on_jaw, contact, fold)
+    light = torch.lerp(torch.ones_like(light), light, opacity)
+    scale, offset = identity.to_canvas
+    return torch.cat([torch.addcmul(offset, source, scale), opacity, light], 1)
+
+
+def _weights(motion: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
     """Weights of all fields in the face's frame: (n, 2, 2 * basis + head fields)."""
-    expression = coefficients(motion, apertures)[:, None]
+    expression = expression[:, None]
     turn, head = head_coefficients(motion)
     return torch.cat([turn[:, :, :1] * expression, turn[:, :, 1:] * expression, head], 2)
 
