@@ -16,6 +16,8 @@ import numpy as np
 from models.warp.anatomy import FaceFrame, smoothstep
 from models.warp.lips import LipLines
 
+SEAMS = 1.8
+"""How much deeper the gaps between teeth are in parts of them that the photo hides."""
 _SAMPLES, _ROWS = 201, 48
 _MIN_GAP = 0.022
 """Lips closer than this, in units, show nothing that could be told from their rims."""
@@ -189,6 +191,9 @@ def _row(
         arc = np.polyfit(x[known & ~hidden], edge[known & ~hidden], 0) - _ARC * x**2
         edge = np.where(hidden, np.clip(arc, edge, edge + _LONGER), edge)
     colour = np.stack([_filled(channel, known) for channel in colour.T], -1)
+    # The gaps between teeth are narrower than most photos resolve: make up for it.
+    wide = _smooth(colour[:, 0], 0.035 / (x[1] - x[0]))
+    colour[:, 0] = np.clip(wide + SEAMS * (colour[:, 0] - wide), 16.0, 240.0)
     # Lips colour what is next to them, and video carries colour coarsely: all teeth are of one.
     colour[:, 1:] = np.clip(colour[:, 1:], tint - _TINT, tint + _TINT)
     weight = cv2.GaussianBlur(known.astype(np.float64)[None], (0, 0), 2.0)[0]
@@ -218,7 +223,7 @@ def _mirrored(
     # Nothing of it is seen here: all of it is made up.
     start = np.where(borrow, edge, start)
     end = np.where(borrow, edge, end)
-    return np.maximum(weight, other), start, end, _smooth(edge, 3.0), colour
+    return np.maximum(weight, other), start, end, _smooth(edge, 5.0), colour
 
 
 def _filled(values: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -244,7 +249,7 @@ def _smooth(values: np.ndarray, sigma: float = 1.5) -> np.ndarray:
     return cv2.GaussianBlur(values[None], (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)[0]
 
 
-def _median(values: np.ndarray, known: np.ndarray, reach: int = 6) -> np.ndarray:
+def _median(values: np.ndarray, known: np.ndarray, reach: int = 10) -> np.ndarray:
     """Running median over the places known: single misjudged places go."""
     out = values.copy()
     where = np.flatnonzero(known)

@@ -10,22 +10,23 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
-from models.warp.basis import coefficients
+from models.warp.basis import Basis, coefficients
 from models.warp.blink import blend_eyes
 from models.warp.grid import invert, sample, upsample
-from models.warp.head import FIELDS as HEAD_FIELDS
-from models.warp.head import head_coefficients
+from models.warp.head import FIELDS, head_coefficients
 from models.warp.identity import Field, WarpIdentity
 from models.warp.jaw import shades
 from models.warp.motion import WarpPose
 
 FACE_ITERATIONS = 4
-NECK_ITERATIONS = 1
+NECK_ITERATIONS = 2
 LIP_ITERATIONS, LIP_STEP = 6, 0.8
 LIP_EDGE = 1.5
 """Pixels over which the upper lip's edge fades: photos are not sharper."""
 INSIDE_ITERATIONS = 2
 """The mouth's inside does not bend: only the head's turn is to be undone."""
+_NECK = [Basis.CLOSE, len(Basis) + Basis.CLOSE, *range(2 * len(Basis), 2 * len(Basis) + FIELDS)]
+"""Rows of a field that move the neck."""
 _BLACK = 16.0
 """Y of no light."""
 _PIXELS_AT_ONCE = defaultdict(lambda: 2**26, cpu=2**20)
@@ -97,8 +98,9 @@ def _whole(identity: WarpIdentity, expression: torch.Tensor, weights: torch.Tens
     sheet = identity.sheet.expand(len(weights), -1, -1, -1)
     opacity, on_jaw, contact, fold = sample(sheet, source.permute(0, 2, 3, 1)).split(1, 1)
     # Below the jaw's edge the neck stays with the head: the chin covers it instead of pressing it.
-    head = (field.to_grid @ weights[:, :, -HEAD_FIELDS:]) @ field.fields[0, -HEAD_FIELDS:]
-    neck = invert(head.reshape(source.shape), field.base, NECK_ITERATIONS)
+    # Only where the photo's jaw comes up to close the mouth, the neck stretches after it.
+    still = (field.to_grid @ weights[:, :, _NECK]) @ field.fields[0, _NECK]
+    neck = invert(still.reshape(source.shape), field.base, NECK_ITERATIONS)
     neck_opacity = sample(sheet[:, :1], neck.permute(0, 2, 3, 1))
     source = torch.lerp(neck, source, on_jaw)
     opacity = torch.lerp(neck_opacity, opacity, on_jaw)
