@@ -86,6 +86,15 @@ def test_silence_is_found_and_lips_in_it_judged():
     assert quality.score(made_track(gap), SOUND).closed is None
 
 
+def test_what_the_mesh_sees_between_closed_lips_is_no_gap():
+    sound = SOUND.copy()
+    sound[100 * 640 : 150 * 640] //= 100
+    gap = syllables()
+    gap[100:150] = 0.0
+    assert quality.score(made_track(gap + 0.045), sound).closed == 1.0
+    assert quality.score(made_track(gap + 0.15), sound).closed == 0.0, "that is an open mouth"
+
+
 def test_sharpness_compares_closed_lips_with_closed_lips():
     gap = np.where(np.arange(250) % 50 < 25, 0.01, 0.2)
     sharp = np.where(gap < 0.03, 40.0, 80.0)
