@@ -60,16 +60,18 @@ def test_an_open_mouth_is_dark_inside(identity, pose) -> None:
     assert (mouth_area(identity, shut) < dark).mean() < 0.02
 
 
-def test_a_wide_mouth_is_round_and_has_no_notches(identity, pose) -> None:
-    """Seen with nothing but green light in the mouth."""
+@pytest.mark.parametrize(("width", "reach"), [(0.0, 0.72), (-1.0, 0.50)])
+def test_a_wide_mouth_is_round_and_has_no_notches(identity, pose, width, reach) -> None:
+    """Seen with nothing but green light in the mouth: open up to its corners, in smooth curves."""
     green = torch.tensor([180.0, 40.0, 40.0]).reshape(1, 3, 1, 1)
     empty = replace(identity, inside=identity.inside * 0, cavity=green)
-    (picture,) = render([pose(empty, aperture=0.34, jaw=0.9)])
+    (picture,) = render([pose(empty, aperture=0.34, jaw=0.9, width=width)])
     grid, unit = identity.mouth.grid, identity.unit
     area = (slice(grid.top, grid.top + int(unit)), slice(grid.left, grid.left + grid.width))
     rgb = i420_to_rgb(picture)[area].astype(int)
     hole = rgb[..., 1] > rgb[..., 0] + 20
     columns = np.flatnonzero(hole.any(0))
+    assert np.ptp(columns) > reach * unit
     columns = columns[4:-4]
     top, bottom = hole[:, columns].argmax(0), len(hole) - hole[::-1, columns].argmax(0)
     assert (hole[:, columns].sum(0) >= bottom - top - 1).all()
