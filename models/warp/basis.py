@@ -36,8 +36,6 @@ class Basis(IntEnum):
 
 
 MAX_APERTURE = 0.5
-APERTURE_STEP = 0.05
-"""Distance of the entries of an identity's table of apertures."""
 WIDE_APERTURE = 0.36
 TUCK_APERTURE = 0.042
 """Gap that stays between the lips while the lower one touches the teeth."""
@@ -50,11 +48,8 @@ TEETH_SHARE, TEETH_JAW = 0.57, 0.05
 TONGUE_SHARE, TONGUE_JAW = 0.34, 0.03
 
 
-def coefficients(motion: torch.Tensor, apertures: torch.Tensor) -> torch.Tensor:
-    """Weights of the basis fields for motion vectors (n, channels): (n, len(Basis)).
-
-    ``apertures`` is the person's table of gaps to draw for 0, APERTURE_STEP, ... asked, (entries,).
-    """
+def coefficients(motion: torch.Tensor) -> torch.Tensor:
+    """Weights of the basis fields for motion vectors (n, channels): (n, len(Basis))."""
 
     def channel(name: str) -> torch.Tensor:
         return motion[:, INDEX[name]]
@@ -62,9 +57,7 @@ def coefficients(motion: torch.Tensor, apertures: torch.Tensor) -> torch.Tensor:
     tuck = channel("labiodental").clamp(0, 1)
     press = channel("closure").clamp(0, 1)
     jaw = channel("jaw").clamp(0, 1.2)
-    place = channel("aperture").clamp(0, MAX_APERTURE - 1e-4) / APERTURE_STEP
-    entry = place.long()
-    aperture = torch.lerp(apertures[entry], apertures[entry + 1], place - entry)
+    aperture = channel("aperture").clamp(0, MAX_APERTURE)
     aperture = torch.lerp(aperture, torch.full_like(aperture, TUCK_APERTURE), tuck)
     aperture = aperture * (1 - press)
     width = channel("width").clamp(-1.2, 1.2)

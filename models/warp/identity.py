@@ -14,7 +14,6 @@ from models.engine import Canvas
 from models.i420 import OFFSET, rgb_to_i420, rgb_to_yuv
 from models.warp.anatomy import FaceFrame, face_frame
 from models.warp.backdrop import background_plate, person_alpha
-from models.warp.basis import APERTURE_STEP, MAX_APERTURE
 from models.warp.blink import EyeTensors
 from models.warp.expression import ExpressionFields
 from models.warp.eyes import EYEBALL, EyeShape, find_eye, lash_colour, lid_skin
@@ -76,8 +75,6 @@ class WarpIdentity:
     unit: float
     """Distance of the pupils in canvas pixels."""
 
-    apertures: torch.Tensor
-    """(entries,): gap to draw for each multiple of ``expression.APERTURE_STEP`` asked."""
     face: Field
     to_canvas: torch.Tensor
     """(2, 1, 2, 1, 1): scale and offset from coordinates of ``face`` to the canvas's."""
@@ -218,7 +215,6 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
     return WarpIdentity(
         canvas=Canvas(width, height),
         unit=frame.unit,
-        apertures=tensor(np.arange(0.0, MAX_APERTURE + APERTURE_STEP / 2, APERTURE_STEP)),
         face=face,
         to_canvas=tensor(face_to_canvas),
         luma_shift=tensor(np.array([-0.5 / width, -0.5 / height, 0.0]).reshape(1, 3, 1, 1)),

@@ -67,7 +67,7 @@ def render_identity(identity: WarpIdentity, motions: np.ndarray) -> torch.Tensor
     """
     motion = torch.as_tensor(motions, dtype=torch.float32, device=identity.device)
     n = len(motion)
-    expression = coefficients(motion, identity.apertures)
+    expression = coefficients(motion)
     weights = _weights(motion, expression)
 
     # The whole person, at the resolution of the coarse grid first.

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from models.i420 import i420_to_rgb, rgb_to_i420
-from models.warp.calibration import measure_aperture
 from models.warp.identity import build_identity
 from models.warp.renderer import render
+from tests.models.warp.lips import measure_aperture
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
