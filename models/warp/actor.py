@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,13 +11,16 @@ import numpy as np
 from models.engine import FPS
 from models.warp.idle import Idle, smooth_noise
 from models.warp.motion import CHANNELS, INDEX, WarpPose, rest
+from models.warp.prosody import Prosody
 from models.warp.speech_to_motion import COLUMN, ROWS_PER_FRAME, MotionStream, SpeechToMotion
 
 if TYPE_CHECKING:
     from models.warp.identity import WarpIdentity
 
-APERTURE_GAIN = 0.36
-"""Lip gap of an open "ah" over the distance of the pupils."""
+APERTURE_GAIN = 0.40
+"""Lip gap of an open "ah" over the distance of the pupils, said with usual effort."""
+_WIDEST = 0.45
+"""No lip gap is wider, over the distance of the pupils."""
 
 # A network trained on squared error is timid: it says less than it means. These stretch its words
 # back: (what it says when the lips rest, factor).
@@ -26,19 +29,26 @@ _JAW_STRETCH = (0.10, 1.3)
 _WIDTH_STRETCH = (0.0, 1.3)
 _FIRES = (0.35, 0.60)
 """Probability at which a closure begins to show, and from which on it is complete."""
+_HOLDS = 0.30
+"""Lips once pressed together stay so down to this probability."""
 _TONGUE_SHOWS = (0.30, 0.90)
 
-_SPEAKS = 0.35
-"""Probability of speech below which it counts as silence."""
-_PAUSE_S = 0.4
-"""Silence inside speech after which the lips close for good."""
-_CLOSING, _OPENING = 0.25, 0.5
-"""Change per frame of how far the mouth takes part: lips part again faster than they close."""
+_CLOSING, _OPENING = 0.34, 0.5
+"""Change per frame of how far the mouth takes part: shut 120 ms into a pause, and parting again
+within the 80 ms in which mouths open before they sound."""
+
+_FASTEST = 0.18
+"""The most the lips part in a frame, over the pupils' distance: 0.28 m/s. Shutting is faster."""
 
 _EASE_IN = (0.55, 0.2)
 _EASE_OUT = (0.85, 0.6, 0.35, 0.12)
 """What is left, frame by frame, of the difference between the mouth last shown and the one newly
 wanted: into speech in 80 ms, out of it in 200 ms. Nothing jumps, whatever follows what."""
+
+_TURNS = {"yaw": 2.6, "roll": 1.9, "pitch": 1.9, "sway_x": 0.045, "sway_y": 0.025}
+"""How far speaking moves the head: degrees, and shares of the pupils' distance."""
+_TURN_S = (1.0, 0.42)
+"""Time scales of the slow and the quick part of it."""
 
 _NOT_NEGATIVE = [INDEX[n] for n in ("aperture", "jaw", "closure", "labiodental", "tongue")]
 
@@ -59,15 +69,11 @@ class _Moment:
     fading: tuple[float, ...] = ()
     source: int = 0
     """The stretch of speech acted, counted from 1; 0 is none, idling."""
-    silent_s: float = 0.0
     part: float = 1.0
-    """How far the mouth takes part in what the network says: 0 in long silences."""
-    speech: float = 0.0
-    activity: float = 0.0
-    loud: float = 0.0
-    loud_on_average: float = 0.0
-    nod: float = 0.0
-    nod_speed: float = 0.0
+    """How far the mouth takes part in what the network says: 0 in pauses."""
+    row: np.ndarray | None = None
+    """The last row of speech acted."""
+    prosody: Prosody = field(default_factory=Prosody)
 
 
 def _ramp(x: float, limits: tuple[float, float]) -> float:
@@ -78,14 +84,18 @@ def _stretch(x: float, by: tuple[float, float]) -> float:
     return (x - by[0]) * by[1]
 
 
-def mouth(rows: np.ndarray, aperture_gain: float, part: float = 1.0) -> np.ndarray:
+def mouth(
+    rows: np.ndarray, aperture_gain: float, part: float = 1.0, pressed: bool = False
+) -> np.ndarray:
     """Motion of the mouth in one frame.
 
     Args:
-        rows: float32, (ROWS_PER_FRAME, len(ROW)), as from ``MotionStream.take``.
+        rows: float32, (rows, len(ROW)), as from ``MotionStream.take``: those before and after the
+            frame's instant.
         aperture_gain: lip gap of aperture 1 over the distance of the pupils.
         part: how far the mouth takes part, 0 (lips rest) to 1. Lips may press together at 0, too:
             the first "p" after a silence must not wait.
+        pressed: the lips were pressed together in the frame before.
 
     Returns:
         float32, (len(CHANNELS),), zero but for the mouth. Shapes are averaged over the frame;
@@ -93,19 +103,20 @@ def mouth(rows: np.ndarray, aperture_gain: float, part: float = 1.0) -> np.ndarr
     """
     mean, most = rows.mean(axis=0), rows.max(axis=0)
     closure = _ramp(most[COLUMN["closure"]], _FIRES)
+    if pressed and most[COLUMN["closure"]] > _HOLDS:
+        closure = 1.0
     labiodental = _ramp(most[COLUMN["labiodental"]], _FIRES) * (1.0 - closure)
     aperture = max(0.0, _stretch(mean[COLUMN["aperture"]], _APERTURE_STRETCH))
     motion = rest()
-    motion[INDEX["aperture"]] = (
-        aperture_gain * min(1.1, aperture) * (1.0 - closure) * (1.0 - 0.6 * labiodental)
-    )
+    aperture = min(_WIDEST, aperture_gain * min(1.1, aperture))
+    motion[INDEX["aperture"]] = aperture * (1.0 - closure) * (1.0 - 0.6 * labiodental)
     motion[INDEX["width"]] = np.clip(_stretch(mean[COLUMN["width"]], _WIDTH_STRETCH), -1.0, 1.0)
     motion[INDEX["jaw"]] = np.clip(_stretch(mean[COLUMN["jaw"]], _JAW_STRETCH), 0.0, 1.0)
     motion[INDEX["jaw"]] *= 1.0 - 0.5 * closure
     motion[INDEX["tongue"]] = _ramp(most[COLUMN["tongue"]], _TONGUE_SHOWS)
+    motion[INDEX["labiodental"]] = labiodental
     motion *= np.float32(part)
     motion[INDEX["closure"]] = closure
-    motion[INDEX["labiodental"]] = labiodental
     return motion
 
 
@@ -200,8 +211,10 @@ class WarpActor:
             segment = self._segments[0]
             frames = min(n - len(poses), segment.heard // ROWS_PER_FRAME)
             rows = segment.take(frames * ROWS_PER_FRAME)
-            for frame in rows.reshape(frames, ROWS_PER_FRAME, -1):
-                poses.append(self._advance(frame))
+            loudness = np.concatenate([rows[:, COLUMN["loudness"]], segment.ahead])
+            for i, frame in enumerate(rows.reshape(frames, ROWS_PER_FRAME, -1)):
+                ahead = loudness[i * ROWS_PER_FRAME + 1 :]
+                poses.append(self._advance(frame, ahead))
             if segment.finished and segment.heard == 0:
                 self._segments.popleft()
                 self._first += 1
@@ -209,67 +222,55 @@ class WarpActor:
             poses.append(self._advance(None))
         return poses
 
-    def _advance(self, rows: np.ndarray | None) -> WarpPose:
-        """Act one frame, of speech (``rows``) or idling."""
+    def _advance(self, rows: np.ndarray | None, ahead: np.ndarray | None = None) -> WarpPose:
+        """Act one frame, of speech (its ``rows``, and the loudness after the first of them) or
+        idling."""
         before = self._now
-        now = self._listen(before, rows)
-        wanted = rest() if rows is None else mouth(rows, self._aperture_gain, now.part)
+        now = replace(before, frame=before.frame + 1)
+        if rows is None or ahead is None:
+            now = replace(now, source=0, part=1.0, row=None, prosody=before.prosody.idle())
+            wanted = rest()
+        else:
+            fresh = before.source != self._first
+            # A picture is of the instant it is stamped with, the beginning of its 40 ms: that lies
+            # between the last row of the frame before and the first of its own.
+            first = rows[:1] if fresh or before.row is None else before.row[None]
+            shown = np.concatenate([first, rows[:1]])
+            prosody = before.prosody.hear(shown, ahead, fresh)
+            step = -_CLOSING if prosody.in_pause else _OPENING
+            part = 0.0 if fresh and prosody.in_pause else 1.0 if fresh else before.part + step
+            part = min(1.0, max(0.0, part))
+            now = replace(now, source=self._first, part=part, row=rows[-1], prosody=prosody)
+            gain = self._aperture_gain * prosody.effort
+            wanted = mouth(shown, gain, part, before.mouth[INDEX["closure"]] > 0.99)
         if now.source != before.source:
             fading = _EASE_IN if now.source else _EASE_OUT
             now = replace(now, difference=before.mouth - wanted, fading=fading)
         if now.fading:
             wanted = wanted + now.difference * np.float32(now.fading[0])
             wanted[_NOT_NEGATIVE] = wanted[_NOT_NEGATIVE].clip(min=0.0)
+        lips = INDEX["aperture"]
+        wanted[lips] = min(wanted[lips], before.mouth[lips] + _FASTEST)
         self._past.append(before)
         self._now = replace(now, mouth=wanted, fading=now.fading[1:])
-        motion = self._idle.motion(now.frame) + self._accent(now) + wanted
+        listening = 1.0 - now.prosody.activity
+        motion = self._idle.motion(now.frame, listening) + self._accent(now) + wanted
         return WarpPose(self._identity, motion)
 
-    def _listen(self, before: _Moment, rows: np.ndarray | None) -> _Moment:
-        """Move on by one frame what changes slowly: pauses, activity, emphasis."""
-        dt = 1.0 / FPS
-        speech = loud = 0.0
-        silent_s, part = before.silent_s, 1.0
-        if rows is not None:
-            speech = float(rows[:, COLUMN["speech"]].max())
-            loud = float(rows[:, COLUMN["loudness"]].max())
-            fresh = before.source != self._first
-            silent_s = 0.0 if speech > _SPEAKS else (0.0 if fresh else before.silent_s) + dt
-            step = _OPENING if silent_s < _PAUSE_S else -_CLOSING
-            part = 1.0 if fresh else float(np.clip(before.part + step, 0.0, 1.0))
-
-        # A nod follows emphasis (louder than this voice's average) like a damped spring.
-        quick, slow = dt / 0.08, dt / 1.5
-        louder = before.loud + min(1.0, quick) * (loud - before.loud)
-        average = before.loud_on_average + slow * speech * (loud - before.loud_on_average)
-        emphasis = min(1.0, max(0.0, louder - average) * 5.0) * before.activity
-        stiffness = 2.0 * np.pi * 1.6
-        speed = before.nod_speed + dt * (
-            stiffness**2 * (emphasis - before.nod) - 2.0 * stiffness * before.nod_speed
-        )
-        return replace(
-            before,
-            frame=before.frame + 1,
-            source=0 if rows is None else self._first,
-            silent_s=silent_s,
-            part=part,
-            speech=before.speech + dt / 0.3 * (speech - before.speech),
-            activity=before.activity + dt / 0.3 * (before.speech - before.activity),
-            loud=louder,
-            loud_on_average=average,
-            nod=before.nod + dt * speed,
-            nod_speed=speed,
-        )
-
     def _accent(self, now: _Moment) -> np.ndarray:
-        """What speaking adds to the head and brows: it moves more, and nods on emphasis."""
+        """What speaking adds to the head and brows: it moves more, nods on emphasis, and lifts the
+        brows where that is strong. A slow and a quick turn together never stand still."""
         t = now.frame / FPS
         accent = np.zeros(len(CHANNELS), dtype=np.float32)
-        drift = self._liveliness * now.activity
-        accent[INDEX["yaw"]] = drift * 2.5 * smooth_noise(self._seed, 201, t / 0.9)
-        accent[INDEX["roll"]] = drift * 1.5 * smooth_noise(self._seed, 202, t / 1.1)
-        accent[INDEX["pitch"]] = drift * 1.5 * smooth_noise(self._seed, 203, t / 0.7)
-        accent[INDEX["pitch"]] += self._liveliness * 1.6 * now.nod
-        accent[INDEX["brow"]] = self._liveliness * 0.30 * now.nod
-        accent[INDEX["sway_y"]] = self._liveliness * 0.008 * now.nod
+        drift = self._liveliness * now.prosody.activity
+        for i, (channel, reach) in enumerate(_TURNS.items()):
+            slow, quick = (
+                smooth_noise(self._seed, 201 + 2 * i + k, t / scale_s)
+                for k, scale_s in enumerate(_TURN_S)
+            )
+            accent[INDEX[channel]] = drift * reach * (slow + 0.8 * quick)
+        nod, lift = now.prosody.nod.value, now.prosody.lift.value
+        accent[INDEX["pitch"]] += self._liveliness * 1.8 * nod
+        accent[INDEX["sway_y"]] += self._liveliness * 0.010 * nod
+        accent[INDEX["brow"]] = self._liveliness * (0.15 * nod + 0.45 * lift)
         return accent

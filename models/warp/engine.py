@@ -10,7 +10,6 @@ import torch
 from models.engine import Canvas
 from models.face import FaceAnalyzer, default_analyzer, frame_portrait, inspect_portrait
 from models.warp.actor import WarpActor
-from models.warp.calibration import calibrate
 from models.warp.identity import WarpIdentity, build_identity
 from models.warp.motion import WarpPose
 from models.warp.renderer import render
@@ -58,8 +57,7 @@ class WarpEngine:
             models.face.PortraitError: the photo cannot be used; says why and what to send.
         """
         face = inspect_portrait(portrait, self._analyzer).face
-        identity = build_identity(frame_portrait(portrait, face, canvas), self.device)
-        return calibrate(identity, self._landmarks)
+        return build_identity(frame_portrait(portrait, face, canvas), self.device)
 
     def actor(self, identity: WarpIdentity, seed: int = 0) -> WarpActor:
         """A performer for one session. The same seed performs the same idle motion."""
@@ -68,8 +66,3 @@ class WarpEngine:
     def render(self, poses: Sequence[WarpPose]) -> list[np.ndarray]:
         """One tightly packed I420 picture per pose: uint8, shape ``canvas.i420_shape``."""
         return render(poses)
-
-    def _landmarks(self, picture: np.ndarray) -> np.ndarray | None:
-        """Face mesh of a rendered picture."""
-        faces = self._analyzer.analyze(picture)
-        return faces[0].landmarks if faces and faces[0].layout == "mesh478" else None

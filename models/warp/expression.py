@@ -1,4 +1,4 @@
-"""What each motion channel does to the face: displacement fields, linear in a few coefficients.
+"""What each basis field does to the face: displacements of its points, carried to every place.
 
 Displacements are defined at mesh points, in the frame of the face and in distances of the pupils,
 and carried to every place by thin-plate splines. The lips tear the face apart, so there are two
@@ -8,53 +8,20 @@ corners of the mouth.
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 import numpy as np
-import torch
 
 from models.face import topology
 from models.warp.anatomy import FaceFrame, smoothstep
+from models.warp.basis import CHIN_SHARE, JAW_DROP, Basis
 from models.warp.lips import LipLines
-from models.warp.motion import INDEX
 from models.warp.spline import ThinPlateSpline
 
-
-class Basis(IntEnum):
-    """The fields a face's expression is a weighted sum of."""
-
-    CLOSE = 0
-    """Brings parted lips of the photo together; always 1."""
-    OPEN = 1
-    """Opens the lips; the coefficient is the gap in units."""
-    JAW = 2
-    SPREAD = 3
-    ROUND = 4
-    PRESS = 5
-    TUCK = 6
-    """The lower lip rolls in under the upper teeth."""
-    SMILE = 7
-    FROWN = 8
-    BROW_UP = 9
-    BROW_DOWN = 10
-    TONGUE = 11
-    """Lifts the tongue, and nothing else."""
-
-
-MAX_APERTURE = 0.5
-APERTURE_STEP = 0.05
-"""Distance of the entries of an identity's table of apertures."""
-TUCK_APERTURE = 0.042
-"""Gap that stays between the lips while the lower one touches the teeth."""
 UPPER_SHARE, CORNER_DROP = 0.2, 0.2
 """Of an opening of 1: how far the upper lip rises, and how far the corners sink."""
-CHIN_SHARE = 0.36
-"""How far the chin follows an opening of 1 by itself."""
-JAW_DROP = 0.17
-"""How far the jaw channel lowers the chin, in units."""
-TEETH_SHARE, TEETH_JAW = 0.62, 0.05
-"""How far the lower teeth follow an opening of 1, and the jaw channel."""
-TONGUE_SHARE, TONGUE_JAW = 0.34, 0.03
+LIP_THINS = 0.09
+"""How much of an opening of WIDE_APERTURE the lips' thickness loses, as a share of the gap."""
+ROUND_STRAIGHTENS = 0.4
+"""Share of the line of the lips' bow that rounding takes away."""
 
 _SHARED = (
     # Beside the mouth.
@@ -80,54 +47,20 @@ _SHARED = (
     *topology.FACE_OVAL,
 )
 _BESIDE_UPPER_LIP = (167, 393, 164, 165, 391)
-_CORNERS = (61, 291, 76, 306, 78, 308)
+_CORNERS = (61, 291)
+_EDGE = np.sin(np.linspace(-1.0, 1.0, 19) * np.pi / 2 * 0.96)
+"""Places across the mouth, -1 to 1, at which the lips' inner edges are held."""
 _FREE_ROW = 0.55
 """Thickness coordinate of the middle row of lip points: 0 at the inner edge, 1 at the outer."""
 
 
-def coefficients(motion: torch.Tensor, apertures: torch.Tensor) -> torch.Tensor:
-    """Weights of the basis fields for motion vectors (n, channels): (n, len(Basis)).
+def opening_profile(across: np.ndarray, roundness: float = 0.0) -> np.ndarray:
+    """Gap of the lips over the gap in the middle, at a position across the mouth (-1 to 1).
 
-    ``apertures`` is the person's table of gaps to draw for 0, APERTURE_STEP, ... asked, (entries,).
+    ``roundness`` 0 is a lens with pointed corners, as of lips just parted; 1 nearly an ellipse.
     """
-
-    def channel(name: str) -> torch.Tensor:
-        return motion[:, INDEX[name]]
-
-    tuck = channel("labiodental").clamp(0, 1)
-    press = channel("closure").clamp(0, 1)
-    jaw = channel("jaw").clamp(0, 1.2)
-    place = channel("aperture").clamp(0, MAX_APERTURE - 1e-4) / APERTURE_STEP
-    entry = place.long()
-    aperture = torch.lerp(apertures[entry], apertures[entry + 1], place - entry)
-    aperture = torch.lerp(aperture, torch.full_like(aperture, TUCK_APERTURE), tuck)
-    aperture = aperture * (1 - press)
-    width = channel("width").clamp(-1.2, 1.2)
-    smile = channel("smile").clamp(-1, 1.2)
-    brow = channel("brow").clamp(-1.2, 1.2)
-    lift = channel("tongue").clamp(0, 1) * (TONGUE_SHARE * aperture + TONGUE_JAW * jaw)
-    return torch.stack(
-        [
-            torch.ones_like(aperture),
-            aperture,
-            jaw,
-            width.clamp(min=0),
-            (-width).clamp(min=0),
-            press,
-            tuck * (1 - press),
-            smile.clamp(min=0),
-            (-smile).clamp(min=0),
-            brow.clamp(min=0),
-            (-brow).clamp(min=0),
-            lift,
-        ],
-        1,
-    )
-
-
-def opening_profile(across: np.ndarray) -> np.ndarray:
-    """Gap of the lips over the gap in the middle, at a position across the mouth (-1 to 1)."""
-    return np.clip(1.0 - np.abs(across) ** 2.1, 0.0, 1.0) ** 0.9
+    arch = np.clip(1.0 - np.abs(across) ** (2.1 + 0.3 * roundness), 0.0, 1.0)
+    return arch ** (0.9 - 0.34 * roundness)
 
 
 class ExpressionFields:
@@ -157,12 +90,10 @@ class ExpressionFields:
             ]
         )
         upper_rows = (
-            (topology.LIPS_INNER_UPPER, 0.0),
             (topology.LIPS_MIDDLE_UPPER, _FREE_ROW),
             (topology.LIPS_OUTER_UPPER, 1.0),
         )
         lower_rows = (
-            (topology.LIPS_INNER_LOWER, 0.0),
             (topology.LIPS_MIDDLE_LOWER, _FREE_ROW),
             (topology.LIPS_OUTER_LOWER, 1.0),
         )
@@ -197,11 +128,17 @@ class ExpressionFields:
             moves[index] = self._skin(index)
         for row, thickness in rows:
             for index in row:
-                moves[index] = self._lip(index, thickness, side)
+                moves[index] = self._lip(self._points[index, 0], thickness, side)
         for index in _CORNERS:
-            moves[index] = self._lip(index, 0.5, 0)
-        points = np.concatenate([self._points[list(moves)], self._far])
-        values = np.stack([*moves.values(), *([np.zeros((len(Basis), 2))] * len(self._far))])
+            moves[index] = self._lip(self._points[index, 0], 0.5, 0)
+        # The inner edge is where the photo has it, more finely than a mesh knows.
+        line = self._lips.upper_at if side < 0 else self._lips.lower_at
+        edge_x = np.where(_EDGE < 0, self._half_width(-1.0), self._half_width(1.0)) * _EDGE
+        edge = np.stack([edge_x, line(edge_x)], -1)
+        edge_moves = [self._lip(x, 0.0, side) for x in edge_x]
+        points = np.concatenate([self._points[list(moves)], edge, self._far])
+        far = np.zeros((len(self._far), len(Basis), 2))
+        values = np.concatenate([np.stack([*moves.values(), *edge_moves]), far])
         spline = ThinPlateSpline(points, smoothing=2e-4)
         return spline, spline.solve(values.reshape(len(points), -1))
 
@@ -229,16 +166,17 @@ class ExpressionFields:
         values *= fade[:, None].astype(np.float32)
         return values.reshape(len(at), len(Basis), 2).transpose(1, 2, 0)
 
-    def _lip(self, index: int, thickness: float, side: int) -> np.ndarray:
-        """Displacements (basis, 2) of a lip point; ``side`` -1 upper lip, 1 lower, 0 corner."""
-        x = self._points[index, 0]
+    def _lip(self, x: float, thickness: float, side: int) -> np.ndarray:
+        """Displacements (basis, 2) of a lip point at ``x``, 0 to 1 from its inner edge to the
+        outer; ``side`` -1 upper lip, 1 lower, 0 corner."""
         across = float(np.clip(self._frame.across(np.array(x)), -1, 1))
         profile = 0.0 if side == 0 else float(opening_profile(np.array(across)))
+        place = np.array(x)
         move = np.zeros((len(Basis), 2))
-        edge = self._lips.upper_at(x) if side < 0 else self._lips.lower_at(x)
+        edge = self._lips.upper_at(place) if side < 0 else self._lips.lower_at(place)
         if side == 0:
-            edge = (self._lips.upper_at(x) + self._lips.lower_at(x)) / 2
-        move[Basis.CLOSE, 1] = (self._lips.closed_at(x) - edge) * (1 - 0.15 * thickness)
+            edge = (self._lips.upper_at(place) + self._lips.lower_at(place)) / 2
+        move[Basis.CLOSE, 1] = (self._lips.closed_at(place) - edge) * (1 - 0.15 * thickness)
         sink = CORNER_DROP * (1 - profile)
         if side < 0:
             move[Basis.OPEN, 1] = sink - UPPER_SHARE * profile * (1 - 0.12 * thickness)
@@ -251,11 +189,21 @@ class ExpressionFields:
         outward = side * thickness * profile
         half = self._half_width(x)
         move[Basis.SPREAD] = 0.19 * half * across, -0.012 * abs(across) - 0.018 * outward
-        move[Basis.ROUND] = -0.32 * half * across, 0.034 * outward
+        # A smile's bow straightens when the lips come forward.
+        bow = float(self._lips.closed_at(np.array(0.0)) - self._lips.closed_at(place))
+        move[Basis.ROUND] = -0.30 * half * across, 0.034 * outward + ROUND_STRAIGHTENS * bow
         move[Basis.PRESS] = 0.012 * across, -0.034 * outward
         move[Basis.TUCK] = 0.0, -0.022 * (side < 0) * profile - 0.045 * max(outward, 0.0)
         move[Basis.SMILE] = 0.055 * across, -0.075 * across * across
         move[Basis.FROWN] = -0.01 * across, 0.05 * across * across
+        reach = -UPPER_SHARE if side < 0 else (1 - UPPER_SHARE)
+        for basis, roundness in ((Basis.WIDE, 0.9), (Basis.ROUND_OPEN, 0.8)):
+            rounder = 0.0 if side == 0 else float(opening_profile(np.array(across), roundness))
+            move[basis, 1] = (reach - CORNER_DROP) * (rounder - profile)
+        # Stretched lips are thinner, pouting ones are not.
+        move[Basis.WIDE, 1] -= LIP_THINS * outward
+        move[Basis.ROUND_OPEN, 1] += 0.4 * LIP_THINS * outward
+        move[Basis.WIDE, 0] = -0.05 * across
         return move
 
     def _skin(self, index: int) -> np.ndarray:
@@ -281,7 +229,9 @@ class ExpressionFields:
         move[Basis.JAW, 1] = JAW_DROP * hinge * (1 - 0.62 * below) * (1 - 0.8 * near)
         lid = smoothstep(-0.75, -0.55, np.array(y))
         move[Basis.SPREAD] = 0.19 * abs(corner_x) * side * near, -0.012 * near
-        move[Basis.ROUND] = -0.32 * abs(corner_x) * side * near, 0.0
+        bow = float(self._lips.closed_at(np.array(0.0))) - corner_y
+        move[Basis.ROUND] = -0.30 * abs(corner_x) * side * near, ROUND_STRAIGHTENS * bow * near
+        move[Basis.WIDE] = -0.05 * side * near, 0.0
         move[Basis.PRESS] = 0.012 * side * near, -0.012 * below
         move[Basis.TUCK] = 0.0, -0.03 * below - 0.012 * above
         move[Basis.SMILE] = 0.055 * side * wide * lid, -0.07 * wide * lid

@@ -59,6 +59,11 @@ class CoarseGrid:
         y = self.origin[1] + (np.arange(rows) + 0.5) * self.cell
         return np.stack(np.meshgrid(x, y), -1)
 
+    def pixels(self) -> np.ndarray:
+        """Positions of the pixels without the margin: float64 (width * height, 2), row by row."""
+        x, y = self.left + np.arange(self.width), self.top + np.arange(self.height)
+        return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2).astype(np.float64)
+
     def coordinates(self, pixels: np.ndarray) -> np.ndarray:
         """Grid coordinates of pixel positions (..., 2)."""
         return (pixels - self.origin) * self.per_pixel - 1.0
@@ -111,7 +116,9 @@ def _phase(index: int, samples: int, margin: int) -> tuple[int, float]:
     return (margin - 1, offset + 1.0) if offset <= 0 else (margin, offset)
 
 
-def invert(displacement: torch.Tensor, base: torch.Tensor, iterations: int) -> torch.Tensor:
+def invert(
+    displacement: torch.Tensor, base: torch.Tensor, iterations: int, step: float = 1.0
+) -> torch.Tensor:
     """Where each target came from: the inverse of x -> x + displacement(x).
 
     Args:
@@ -119,11 +126,14 @@ def invert(displacement: torch.Tensor, base: torch.Tensor, iterations: int) -> t
         base: grid coordinates of the nodes, (1, 2, rows, columns).
         iterations: of u <- -displacement(x + u); the error shrinks each time by the steepest
             slope of the displacement.
+        step: share of each correction that is taken. Where the displacement stretches twofold
+            and more (slope from 1), only shares below 1 converge.
 
     Returns:
         Grid coordinates of the sources, (n, 2, rows, columns).
     """
     source = base - displacement
     for _ in range(iterations):
-        source = base - sample(displacement, source.permute(0, 2, 3, 1))
+        found = base - sample(displacement, source.permute(0, 2, 3, 1))
+        source = found if step == 1.0 else torch.lerp(source, found, step)
     return source

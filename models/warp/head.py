@@ -42,6 +42,13 @@ def head_fields(landmarks: np.ndarray, frame: FaceFrame, at: np.ndarray) -> np.n
     return fields.astype(np.float32)
 
 
+def pushed_back(fields: np.ndarray, by: float) -> np.ndarray:
+    """``fields`` of :func:`head_fields` for what lies ``by`` units behind the face's surface."""
+    out = fields.copy()
+    out[2] -= by * fields[3]
+    return out
+
+
 def head_coefficients(motion: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Rotation and the weights of the head's fields for motion vectors (n, channels).
 

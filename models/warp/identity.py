@@ -12,19 +12,18 @@ import torch
 
 from models.engine import Canvas
 from models.i420 import OFFSET, rgb_to_i420, rgb_to_yuv
-from models.warp.anatomy import FaceFrame, face_frame, smoothstep
+from models.warp.anatomy import FaceFrame, face_frame
 from models.warp.backdrop import background_plate, person_alpha
 from models.warp.blink import EyeTensors
-from models.warp.expression import (
-    APERTURE_STEP,
-    MAX_APERTURE,
-    ExpressionFields,
-)
+from models.warp.expression import ExpressionFields
 from models.warp.eyes import EYEBALL, EyeShape, find_eye, lash_colour, lid_skin
 from models.warp.grid import CoarseGrid, upsample
-from models.warp.head import head_fields
+from models.warp.head import head_fields, pushed_back
+from models.warp.jaw import inside_jaw, jaw_sheet
+from models.warp.layout import below, border_blend, face_grid_over, mouth_grid_over
+from models.warp.lip_rim import mend_rims
 from models.warp.lips import find_lip_lines, lip_masks
-from models.warp.mouth import draw_mouth, rigid_layers
+from models.warp.mouth import BEHIND_LIPS, draw_mouth, rigid_layers
 from models.warp.texture import Window, double
 
 REACH = 0.35
@@ -76,19 +75,20 @@ class WarpIdentity:
     unit: float
     """Distance of the pupils in canvas pixels."""
 
-    apertures: torch.Tensor
-    """(entries,): gap to draw for each multiple of ``expression.APERTURE_STEP`` asked."""
     face: Field
     to_canvas: torch.Tensor
     """(2, 1, 2, 1, 1): scale and offset from coordinates of ``face`` to the canvas's."""
     luma_shift: torch.Tensor
     """(1, 3, 1, 1): from canvas coordinates to those of ``luma``; 0 for the opacity."""
+    lit: CoarseGrid
+    """The part of ``face`` from the nose down, where folds and jaw throw shades."""
     luma: torch.Tensor
     """(1, 1, 2 height, 2 width): the photo's Y at twice the resolution."""
     chroma: torch.Tensor
     """(1, 2, height / 2, width / 2)."""
-    alpha: torch.Tensor
-    """(1, 1, rows, columns): opacity of the person at the nodes of ``face``."""
+    sheet: torch.Tensor
+    """(1, 1 + jaw.SHEETS, rows, columns): at the nodes of ``face``, the person's opacity and what
+    moves with the jaw."""
     plate_luma: torch.Tensor
     """(1, 1, height, width) of ``face``: the background without the person."""
     plate_chroma: torch.Tensor
@@ -156,9 +156,11 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
     def tensor(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(device)
 
-    def field(grid: CoarseGrid, layers: list[np.ndarray]) -> Field:
+    def field(grid: CoarseGrid, skin: list[np.ndarray], inside: list[np.ndarray]) -> Field:
         head = head_fields(landmarks, frame, frame.to_frame(grid.nodes().reshape(-1, 2)))
-        rows = [np.concatenate([e[:, 0], e[:, 1], head]) for e in layers]
+        behind = pushed_back(head, BEHIND_LIPS)
+        rows = [np.concatenate([e[:, 0], e[:, 1], head]) for e in skin]
+        rows += [np.concatenate([e[:, 0], e[:, 1], behind]) for e in inside]
         axes = np.stack([frame.right, frame.down], 1) * frame.unit
         base = grid.coordinates(grid.nodes()).transpose(2, 0, 1)
         return Field(
@@ -168,12 +170,14 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
             tensor(base[None]),
         )
 
-    face_grid = _face_grid(alpha, cell)
+    face_grid = face_grid_over(alpha, cell)
     nodes = frame.to_frame(face_grid.nodes().reshape(-1, 2))
-    face = field(face_grid, [expression.whole(nodes)])
+    face = field(face_grid, [expression.whole(nodes)], [])
     canvas_scale = 2.0 / np.array([width, height])
     face_to_canvas = _chain(face_grid, canvas_scale, 1.0 / np.array([width, height]) - 1.0)
     node_alpha = _at_nodes(alpha, face_grid)
+    on_jaw = jaw_sheet(landmarks, frame, nodes).reshape(-1, *node_alpha.shape)
+    sheet = np.concatenate([node_alpha[None], on_jaw])
     plate = background_plate(rgb.astype(np.float32), _upsampled(node_alpha, face_grid, alpha))
     plate_yuv = rgb_to_yuv(plate)
     part = (
@@ -181,21 +185,22 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
         slice(face_grid.left, face_grid.left + face_grid.width),
     )
 
-    mouth_grid = _mouth_grid(frame, cell, face_grid)
+    mouth_grid = mouth_grid_over(frame, max(2, cell // 2), face_grid)
     mouth_nodes = frame.to_frame(mouth_grid.nodes().reshape(-1, 2))
     mouth = field(
         mouth_grid,
-        [
-            expression.upper(mouth_nodes),
-            expression.lower(mouth_nodes),
-            *rigid_layers(len(mouth_nodes)),
-        ],
+        [expression.upper(mouth_nodes), expression.lower(mouth_nodes)],
+        rigid_layers(len(mouth_nodes)),
+    )
+    mouth_blend = border_blend(mouth_grid)
+    mouth_blend *= inside_jaw(landmarks, frame, frame.to_frame(mouth_grid.pixels())).reshape(
+        mouth_blend.shape
     )
     lip_window = Window(mouth_grid.left, mouth_grid.top, mouth_grid.width, mouth_grid.height)
     lip_window = lip_window.grown(round(REACH * frame.unit))
-    lip_texture = double(lip_window.cut(yuv))
+    lip_texture = mend_rims(double(lip_window.cut(yuv)), lip_window, frame, lips)
     lip_texture = np.dstack([lip_texture, *lip_masks(lip_window, frame, lips)])
-    inside = draw_mouth(rgb, landmarks, frame, lips, 0.45 * max(1.0, framed.scale))
+    inside = draw_mouth(rgb, landmarks, frame, lips, 0.6 * max(1.0, framed.scale))
 
     eye_size = (_even(0.86 * frame.unit), _even(0.80 * frame.unit))
     eyes, eye_windows = _eyes(rgb, yuv, landmarks, frame, face_grid, eye_size, tensor)
@@ -210,13 +215,13 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
     return WarpIdentity(
         canvas=Canvas(width, height),
         unit=frame.unit,
-        apertures=tensor(np.arange(0.0, MAX_APERTURE + APERTURE_STEP / 2, APERTURE_STEP)),
         face=face,
         to_canvas=tensor(face_to_canvas),
         luma_shift=tensor(np.array([-0.5 / width, -0.5 / height, 0.0]).reshape(1, 3, 1, 1)),
+        lit=below(face_grid, frame.origin[1] - 0.6 * frame.unit),
         luma=tensor(double(yuv[:, :, :1])[:, :, 0][None, None]),
         chroma=tensor(chroma.transpose(2, 0, 1)[None]),
-        alpha=tensor(node_alpha[None, None]),
+        sheet=tensor(sheet[None]),
         plate_luma=tensor(plate_yuv[part][:, :, 0][None, None]),
         plate_chroma=tensor(plate_chroma.transpose(2, 0, 1)[None]),
         still=torch.from_numpy(rgb_to_i420(rgb)).to(device),
@@ -227,7 +232,7 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
         inside=tensor(inside.layers),
         cavity=tensor(inside.cavity.reshape(1, 3, 1, 1)),
         black=tensor(OFFSET.reshape(1, 3, 1, 1)),
-        mouth_blend=tensor(_border_blend(mouth_grid)[None, None]),
+        mouth_blend=tensor(mouth_blend[None, None]),
         eyes=eyes,
         eye_windows=eye_windows,
         eye_size=eye_size,
@@ -294,31 +299,6 @@ def _chain(grid: CoarseGrid, scale: np.ndarray, start: np.ndarray) -> np.ndarray
     return np.stack([factor, offset]).reshape(2, 1, 2, 1, 1)
 
 
-def _face_grid(alpha: np.ndarray, cell: int) -> CoarseGrid:
-    """Cells over everything that can move: the person and a rim it may move into."""
-    height, width = alpha.shape
-    rows, columns = np.where(alpha.max(1) > 0.02)[0], np.where(alpha.max(0) > 0.02)[0]
-    slack = 3 * cell + min(height, width) // 16
-    # Even canvases need not be a multiple of the cell: cells may reach over the right and lower
-    # edge, where they are cut by starting at the canvas's edge and ending at its last whole cell.
-    left = max(0, int(columns[0]) - slack) // cell * cell
-    top = max(0, int(rows[0]) - slack) // cell * cell
-    right = min(width, int(columns[-1]) + slack)
-    bottom = min(height, int(rows[-1]) + slack)
-    return CoarseGrid(left, top, (right - left) // cell, (bottom - top) // cell, cell)
-
-
-def _mouth_grid(frame: FaceFrame, cell: int, inside: CoarseGrid) -> CoarseGrid:
-    """Cells over the mouth's range, with margin for fields that look beyond it."""
-    low = frame.origin - frame.unit * np.array([0.72, 0.52])
-    high = frame.origin + frame.unit * np.array([0.72, 0.86])
-    left = max(int(low[0]) // cell * cell, inside.left)
-    top = max(int(low[1]) // cell * cell, inside.top)
-    right = min(int(high[0]), inside.left + inside.width)
-    bottom = min(int(high[1]), inside.top + inside.height)
-    return CoarseGrid(left, top, (right - left) // cell, (bottom - top) // cell, cell, margin=4)
-
-
 def _at_nodes(values: np.ndarray, grid: CoarseGrid) -> np.ndarray:
     """Averages of ``values`` over the cells: float32 (rows, columns), margin included."""
     at = grid.nodes().astype(np.float32)
@@ -334,11 +314,3 @@ def _upsampled(at_nodes: np.ndarray, grid: CoarseGrid, like: np.ndarray) -> np.n
     fine = upsample(torch.from_numpy(at_nodes)[None, None], grid, grid.cell)
     out[grid.top : grid.top + grid.height, grid.left : grid.left + grid.width] = fine[0, 0].numpy()
     return out
-
-
-def _border_blend(grid: CoarseGrid) -> np.ndarray:
-    """1 inside the patch, falling to 0 over its last cells: float32 (height, width)."""
-    x = np.minimum(np.arange(grid.width), np.arange(grid.width)[::-1]) + 0.5
-    y = np.minimum(np.arange(grid.height), np.arange(grid.height)[::-1]) + 0.5
-    band = 2.0 * grid.cell
-    return smoothstep(0.0, 1.0, np.minimum(x[None], y[:, None]) / band).astype(np.float32)

@@ -24,16 +24,23 @@ _SACCADE_S = 0.05
 
 _Drift = tuple[tuple[float, float], ...]
 _DRIFTS: dict[str, _Drift] = {
-    "yaw": ((1.5, 2.9), (0.5, 1.2)),
-    "pitch": ((1.0, 3.3), (0.4, 1.4)),
-    "roll": ((0.9, 3.7), (0.3, 1.6)),
-    "sway_x": ((0.020, 4.1), (0.006, 1.7)),
-    "sway_y": ((0.012, 4.7), (0.004, 1.9)),
+    "yaw": ((1.5, 2.9), (0.5, 1.2), (0.16, 0.52)),
+    "pitch": ((1.0, 3.3), (0.4, 1.4), (0.12, 0.61)),
+    "roll": ((0.9, 3.7), (0.3, 1.6), (0.10, 0.71)),
+    "sway_x": ((0.020, 4.1), (0.006, 1.7), (0.0025, 0.57)),
+    "sway_y": ((0.012, 4.7), (0.004, 1.9), (0.0020, 0.66)),
     "brow": ((0.10, 3.1),),
     "smile": ((0.08, 5.3),),
     "width": ((0.04, 2.3),),
 }
-"""Of each drifting channel: the largest amplitude and the time scale in seconds, for two speeds."""
+"""Of each drifting channel: the largest amplitude and the time scale in seconds, for each speed.
+The quickest is the tremor of a head that is held up: too small to see, but without it a picture now
+and then repeats the one before, and that one sees."""
+
+_LISTENS = {"roll": (1.1, 6.1), "yaw": (0.8, 7.3), "pitch": (0.5, 8.9), "brow": (0.12, 6.7)}
+"""Slow turns of a listener, who tilts the head and attends, in the units of the channels."""
+_NOD_EVERY_S, _NODS, _NOD_S, _NOD_DEGREES = 5.3, 0.45, (0.45, 0.7), 1.3
+"""A listener's small nods: the share of stretches of time with one, its length and depth."""
 
 
 def hashed(seed: int, stream: int, index: int) -> float:
@@ -83,8 +90,11 @@ class Idle:
         self._seed = seed
         self._liveliness = liveliness
 
-    def motion(self, frame: int) -> np.ndarray:
-        """Motion at frame ``frame`` of the session: float32, shape (len(CHANNELS),)."""
+    def motion(self, frame: int, listening: float = 1.0) -> np.ndarray:
+        """Motion at frame ``frame`` of the session: float32, shape (len(CHANNELS),).
+
+        ``listening``: 0 while this person speaks, 1 while it is the other's turn.
+        """
         motion = rest()
         if self._liveliness == 0.0:
             return motion
@@ -93,6 +103,11 @@ class Idle:
             for speed, (amplitude, scale_s) in enumerate(drift):
                 noise = smooth_noise(self._seed, 10 * stream + speed, t / scale_s)
                 motion[INDEX[channel]] += self._liveliness * amplitude * noise
+        attention = self._liveliness * listening
+        for stream, (channel, (amplitude, scale_s)) in enumerate(_LISTENS.items(), 131):
+            noise = smooth_noise(self._seed, stream, t / scale_s)
+            motion[INDEX[channel]] += attention * amplitude * noise
+        motion[INDEX["pitch"]] += attention * self._nod(t)
         motion[INDEX["gaze_x"]], motion[INDEX["gaze_y"]] = self._gaze(t)
         motion[INDEX["blink_left"]] = motion[INDEX["blink_right"]] = self._blink(t)
         breath = self._breath(t)
@@ -118,6 +133,20 @@ class Idle:
                 else:
                     shut = max(shut, 1.0 - smoothstep((since - _SHUT_S - _STAY_S) / opening_s))
         return shut
+
+    def _nod(self, t: float) -> float:
+        """How far a listener's nod has lowered the head, in degrees."""
+        slot = math.floor(t / _NOD_EVERY_S)
+        lowered = 0.0
+        for k in (slot - 1, slot):
+            if hashed(self._seed, 141, k) >= _NODS:
+                continue
+            onset = (k + 0.8 * hashed(self._seed, 142, k)) * _NOD_EVERY_S
+            length = _NOD_S[0] + hashed(self._seed, 143, k) * (_NOD_S[1] - _NOD_S[0])
+            since = (t - onset) / length
+            if 0.0 < since < 1.0:
+                lowered += _NOD_DEGREES * math.sin(math.pi * since) ** 2
+        return lowered
 
     def _glance(self, slot: int) -> tuple[float, float]:
         """Where the eyes look in one stretch of time, in degrees: mostly at the viewer."""

@@ -90,7 +90,8 @@ def find_lip_lines(landmarks: np.ndarray, frame: FaceFrame, yuv: np.ndarray) -> 
         jump = np.zeros_like(unlike)
         jump[step:-step] = (unlike[: -2 * step] - unlike[2 * step :]) * side
         # Rather a little into the lip than leave a rim of teeth on it.
-        edge += _best_path(-1.3 * jump / (np.abs(jump).mean() + 4.0)) + 0.010 * side * bulge
+        path = _best_path(-1.3 * jump / (np.abs(jump).mean() + 4.0))
+        edge += _smooth(path, 8.0) + 0.010 * side * bulge
     # Near the corners the edges meet.
     lower = np.maximum(lower, upper)
     return LipLines(x, upper, lower, float(lower[middle] - upper[middle]))
@@ -153,6 +154,6 @@ def lip_masks(window: Window, frame: FaceFrame, lips: LipLines) -> tuple[np.ndar
     half = (frame.half_width_left + frame.half_width_right) / 2 * frame.unit
     depth = np.minimum(below_upper, (1.03 - across) * half)
     # Sharp between the lips; beyond the corners both sides agree and blend over a wide band.
-    wide = 1.0 + 0.16 * frame.unit * smoothstep(0.97, 1.35, across)
+    wide = 1.5 + 0.16 * frame.unit * smoothstep(0.97, 1.35, across)
     ramp = below_lower / wide + 1.0 - 0.5 * smoothstep(0.97, 1.1, across)
     return depth.astype(np.float32), ramp.astype(np.float32)

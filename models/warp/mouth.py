@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from models.face import topology
-from models.i420 import rgb_to_yuv
+from models.i420 import rgb_to_yuv, yuv_to_rgb
 from models.warp.anatomy import FaceFrame, smoothstep
-from models.warp.expression import TEETH_JAW, TEETH_SHARE, TONGUE_JAW, TONGUE_SHARE, Basis
+from models.warp.basis import TEETH_JAW, TEETH_SHARE, TONGUE_JAW, TONGUE_SHARE, Basis
 from models.warp.lips import LipLines
+from models.warp.own_teeth import ToothRow, find_own_teeth, paint_row
 from models.warp.texture import Window
 
 # Widths of the upper teeth as seen from the front, from the middle outwards, in distances of the
@@ -20,8 +21,18 @@ UPPER_WIDTHS = (0.128, 0.100, 0.098, 0.078, 0.066, 0.055)
 LOWER_WIDTHS = (0.080, 0.086, 0.092, 0.080, 0.070, 0.055)
 UPPER_EDGE = 0.042
 """How far the upper incisors reach below the line where the lips meet, units."""
+OWN_LENGTH = 0.165
+"""Height of a tooth that the photo shows in part, edge to gum, units."""
 LOWER_EDGE = 0.012
 """Height of the lower incisors' edge below that line, mouth closed."""
+ARCH = 2.0
+"""Bend of the dental arch: depth over the square of the half width, 1/units."""
+BEHIND_LIPS = 0.10
+"""How far the incisors lie behind the lips' surface, units."""
+BRIGHTER = 1.45
+"""How much brighter teeth may be than anything seen between the photo's parted lips."""
+MOST_GRAIN = 3.0
+"""Strongest grain put on the teeth, in steps of Y: beyond it is texture of the skin."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,7 @@ def mouth_colours(rgb: np.ndarray, landmarks: np.ndarray, frame: FaceFrame) -> M
     flesh = np.array([205.0, 112.0, 108.0]) * light
     gums = 0.5 * flesh + 0.5 * lip_hue * flesh.max()
     tongue = 0.95 * (0.6 * flesh + 0.4 * lip_hue * flesh.max())
-    cavity = 0.17 * lip_hue * 200.0 * light * np.array([1.0, 0.66, 0.66])
+    cavity = 0.22 * lip_hue * 200.0 * light * np.array([1.0, 0.68, 0.68])
     return MouthColours(teeth, gums, tongue, cavity)
 
 
@@ -71,7 +82,7 @@ class MouthTextures:
 def draw_mouth(
     rgb: np.ndarray, landmarks: np.ndarray, frame: FaceFrame, lips: LipLines, sharpness: float
 ) -> MouthTextures:
-    """Draw the mouth's inside for one person.
+    """Draw the mouth's inside for one person: what the photo does not show of it.
 
     Args:
         rgb: the framed photo, uint8 (height, width, 3).
@@ -80,22 +91,91 @@ def draw_mouth(
         lips: inner edges of the lips.
         sharpness: blur of the photo as the standard deviation of a Gaussian, pixels.
     """
+    yuv = rgb_to_yuv(rgb)
+    own = find_own_teeth(yuv, frame, lips)
     colours = mouth_colours(rgb, landmarks, frame)
+    if own is not None:
+        colours = replace(colours, teeth=yuv_to_rgb(own.colour[None])[0])
+    elif lips.gap > 0:
+        # Parted lips show how much light gets in there.
+        limit = (
+            BRIGHTER * _brightest_between(yuv, frame, lips) / rgb_to_yuv(colours.teeth[None])[0, 0]
+        )
+        colours = replace(colours, teeth=colours.teeth * min(1.0, limit))
     half = 0.62 * frame.unit
     left, top = np.floor(frame.origin - (half, 0.62 * frame.unit)).astype(int)
     window = Window(int(left), int(top), int(2 * half) + 2, int(1.2 * frame.unit) + 2)
     at = frame.to_frame(window.positions())
-    x, y = at[..., 0], at[..., 1] - float(lips.closed_at(np.array(0.0)))
+    closed = float(lips.closed_at(np.array(0.0)))
+    x, y = at[..., 0], at[..., 1] - closed
     # Faces differ in the width of their mouths, teeth go along with about half of that.
-    spread = (frame.half_width_left + frame.half_width_right) / 0.8
-    x = x / (0.5 + 0.5 * spread)
+    turn = mesh_yaw(landmarks)
+    spread = (frame.half_width_left + frame.half_width_right) / (0.8 * np.cos(turn))
+    x = along_arch(x, turn) / (0.5 + 0.5 * spread)
     blur = 2 * np.hypot(sharpness, 0.35)
-    layers = [
-        _finish(*_teeth(x, y, colours, upper=True), blur),
-        _finish(*_teeth(x, y, colours, upper=False), blur),
-        _finish(*_tongue(x, y, colours), blur + 0.02 * frame.unit),
-    ]
-    return MouthTextures(window, np.stack(layers), rgb_to_yuv(colours.cavity[None])[0])
+    upper, lower = (own.upper, own.lower) if own else (None, None)
+    # The upper teeth are where the photo has them, the lower ones go back with the jaw.
+    shift = 0.0 if upper is None else _middle(upper) - closed - UPPER_EDGE
+    drawn = _finish(*_teeth(x, y - shift, colours, upper=True), blur)
+    rows = [drawn if upper is None else _with_own(drawn, upper, yuv, frame, at, True)]
+    drawn = _finish(*_teeth(x, y, colours, upper=False), blur)
+    if lower is not None:
+        down = np.array([0.0, _middle(lower) - closed - LOWER_EDGE])
+        drawn = _with_own(drawn, lower, yuv, frame, at + down, False)
+    layers = np.stack([*rows, drawn, _finish(*_tongue(x, y, colours), blur + 0.02 * frame.unit)])
+    layers[:, 0] += _grain(yuv, landmarks, frame, layers.shape[2:], sharpness)
+    return MouthTextures(window, layers, rgb_to_yuv(colours.cavity[None])[0])
+
+
+def mesh_yaw(landmarks: np.ndarray) -> float:
+    """How far the mesh's eyes are turned to the picture's right, radians."""
+    right, left = landmarks[topology.RIGHT_EYE_CORNERS[0]], landmarks[topology.LEFT_EYE_CORNERS[0]]
+    return float(np.arctan2(left[2] - right[2], left[0] - right[0]))
+
+
+def along_arch(x: np.ndarray, yaw: float) -> np.ndarray:
+    """Place along the arch of the teeth, as seen from the front, of what a turned head shows at x.
+
+    The arch is a parabola ``depth = ARCH * X^2`` behind the lips, and a turn shows
+    ``x = X cos(yaw) - depth sin(yaw)``: the far side is compressed, the near one stretched. Places
+    no tooth can be seen at get one beyond the row's end.
+    """
+    sin, cos = np.sin(yaw), np.cos(yaw)
+    if abs(sin) < 0.01:
+        return x
+    inside = cos * cos - 4 * ARCH * sin * (x + BEHIND_LIPS * sin)
+    place = (cos - np.sqrt(np.maximum(inside, 0.0))) / (2 * ARCH * sin)
+    return np.where(inside > 0, place, np.sign(sin) * 9.0)
+
+
+def _brightest_between(yuv: np.ndarray, frame: FaceFrame, lips: LipLines) -> float:
+    """Y of the brightest that is seen between the photo's parted lips."""
+    x = np.linspace(0.7 * lips.x[0], 0.7 * lips.x[-1], 80)
+    share = np.linspace(0.1, 0.85, 24)[:, None]
+    y = lips.upper_at(x) + share * (lips.lower_at(x) - lips.upper_at(x))
+    at = frame.to_pixels(np.stack([np.broadcast_to(x, y.shape), y], -1)).astype(np.float32)
+    return float(
+        np.percentile(cv2.remap(yuv[..., 0], at[..., 0], at[..., 1], cv2.INTER_LINEAR), 97)
+    )
+
+
+def _grain(
+    yuv: np.ndarray,
+    landmarks: np.ndarray,
+    frame: FaceFrame,
+    shape: tuple[int, ...],
+    sharpness: float,
+) -> np.ndarray:
+    """Noise like that of the photo's cheeks, as blurred as the photo, of a texture's ``shape``."""
+    mask = np.zeros(yuv.shape[:2], np.uint8)
+    for x, y in landmarks[[50, 280, 205, 425], :2]:
+        cv2.circle(mask, (round(float(x)), round(float(y))), round(0.1 * frame.unit), 1, -1)
+    fine = yuv[..., 0] - cv2.GaussianBlur(yuv[..., 0], (0, 0), 1.5)
+    inside = fine[mask > 0]
+    strength = min(1.48 * float(np.median(np.abs(inside))), MOST_GRAIN) if len(inside) else 0.0
+    noise = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    blurred = cv2.GaussianBlur(noise, (0, 0), 2 * max(sharpness, 0.4))
+    return blurred * (strength / float(blurred.std()))
 
 
 def rigid_layers(nodes: int) -> list[np.ndarray]:
@@ -105,6 +185,27 @@ def rigid_layers(nodes: int) -> list[np.ndarray]:
     tongue[Basis.OPEN, 1], tongue[Basis.JAW, 1] = TONGUE_SHARE, TONGUE_JAW
     tongue[Basis.TONGUE, 1] = -1.0
     return [skull, teeth, tongue]
+
+
+def _middle(row: ToothRow) -> float:
+    """Height of the row's biting edge in the middle of the mouth, units."""
+    return float(np.average(row.edge, weights=row.weight * np.exp(-((row.x / 0.12) ** 2)) + 1e-9))
+
+
+def _with_own(
+    drawn: np.ndarray,
+    row: ToothRow,
+    yuv: np.ndarray,
+    frame: FaceFrame,
+    at: np.ndarray,
+    upper: bool,
+) -> np.ndarray:
+    """A drawn row (4, height, width) with the person's own teeth over it as far as they go."""
+    painted, above, weight = paint_row(row, yuv, frame, at, upper)
+    gum = smoothstep(OWN_LENGTH - 0.01, OWN_LENGTH + 0.01, above)
+    colour = drawn[:3] + ((1 - gum) * weight) * (painted.transpose(2, 0, 1) - drawn[:3])
+    opacity = drawn[3] + weight * (smoothstep(-0.006, 0.006, above) - drawn[3])
+    return np.concatenate([colour, opacity[None]]).astype(np.float32)
 
 
 def _finish(rgb: np.ndarray, opacity: np.ndarray, blur: float) -> np.ndarray:

@@ -10,15 +10,25 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
+from models.warp.basis import Basis, coefficients
 from models.warp.blink import blend_eyes
-from models.warp.expression import coefficients
 from models.warp.grid import invert, sample, upsample
-from models.warp.head import head_coefficients
+from models.warp.head import FIELDS, head_coefficients
 from models.warp.identity import Field, WarpIdentity
+from models.warp.jaw import shades
 from models.warp.motion import WarpPose
 
 FACE_ITERATIONS = 4
-MOUTH_ITERATIONS = 5
+NECK_ITERATIONS = 2
+LIP_ITERATIONS, LIP_STEP = 6, 0.8
+LIP_EDGE = 1.5
+"""Pixels over which the upper lip's edge fades: photos are not sharper."""
+INSIDE_ITERATIONS = 2
+"""The mouth's inside does not bend: only the head's turn is to be undone."""
+_NECK = [Basis.CLOSE, len(Basis) + Basis.CLOSE, *range(2 * len(Basis), 2 * len(Basis) + FIELDS)]
+"""Rows of a field that move the neck."""
+_BLACK = 16.0
+"""Y of no light."""
 _PIXELS_AT_ONCE = defaultdict(lambda: 2**26, cpu=2**20)
 """Texture samples of one go: a CPU is fastest while the planes of a go stay in its cache."""
 
@@ -57,42 +67,60 @@ def render_identity(identity: WarpIdentity, motions: np.ndarray) -> torch.Tensor
     """
     motion = torch.as_tensor(motions, dtype=torch.float32, device=identity.device)
     n = len(motion)
-    weights = _weights(motion, identity.apertures)
+    expression = coefficients(motion)
+    weights = _weights(motion, expression)
 
     # The whole person, at the resolution of the coarse grid first.
-    source = _sources(identity.face, weights, FACE_ITERATIONS)[:, 0]
-    opacity = sample(identity.alpha.expand(n, -1, -1, -1), source.permute(0, 2, 3, 1))
-    scale, offset = identity.to_canvas
-    coarse = torch.cat([torch.addcmul(offset, source, scale), opacity], 1)
-
+    coarse = _whole(identity, expression, weights)
     grid = identity.face.grid
-    fine = upsample(coarse + identity.luma_shift, grid, grid.cell)
+    fine = upsample(coarse[:, :3] + identity.luma_shift, grid, grid.cell)
     luma = sample(identity.luma.expand(n, -1, -1, -1), fine[:, :2].permute(0, 2, 3, 1))
     torch.lerp(identity.plate_luma, luma, fine[:, 2:], out=luma)
-    half = upsample(coarse, grid, grid.cell // 2)
+    half = upsample(coarse[:, :3], grid, grid.cell // 2)
     chroma = sample(identity.chroma.expand(n, -1, -1, -1), half[:, :2].permute(0, 2, 3, 1))
     torch.lerp(identity.plate_chroma, chroma, half[:, 2:], out=chroma)
     planes = _Planes(luma, chroma, fine[:, 2:], half[:, 2:])
 
     _paint_eyes(identity, motion, fine[:, :2], planes)
     _paint_mouth(identity, weights, planes)
+    lit = identity.lit
+    first = (lit.top - grid.top) // grid.cell
+    light = upsample(coarse[:, 3:, first:], lit, lit.cell)
+    luma[:, :, lit.top - grid.top :].sub_(_BLACK).mul_(light).add_(_BLACK)
     return _pack(identity, luma, chroma)
 
 
-def _weights(motion: torch.Tensor, apertures: torch.Tensor) -> torch.Tensor:
+def _whole(identity: WarpIdentity, expression: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Where the picture of the whole person came from, how opaque it is there, and how much light
+    is left of it: (n, 4, rows, columns) at the nodes, the first two in the canvas's coordinates."""
+    field = identity.face
+    source = invert(_displacement(field, weights, slice(1)), field.base, FACE_ITERATIONS)
+    sheet = identity.sheet.expand(len(weights), -1, -1, -1)
+    opacity, on_jaw, contact, fold = sample(sheet, source.permute(0, 2, 3, 1)).split(1, 1)
+    # Below the jaw's edge the neck stays with the head: the chin covers it instead of pressing it.
+    # Only where the photo's jaw comes up to close the mouth, the neck stretches after it.
+    still = (field.to_grid @ weights[:, :, _NECK]) @ field.fields[0, _NECK]
+    neck = invert(still.reshape(source.shape), field.base, NECK_ITERATIONS)
+    neck_opacity = sample(sheet[:, :1], neck.permute(0, 2, 3, 1))
+    source = torch.lerp(neck, source, on_jaw)
+    opacity = torch.lerp(neck_opacity, opacity, on_jaw)
+    light = shades(expression, on_jaw, contact, fold)
+    light = torch.lerp(torch.ones_like(light), light, opacity)
+    scale, offset = identity.to_canvas
+    return torch.cat([torch.addcmul(offset, source, scale), opacity, light], 1)
+
+
+def _weights(motion: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
     """Weights of all fields in the face's frame: (n, 2, 2 * basis + head fields)."""
-    expression = coefficients(motion, apertures)[:, None]
+    expression = expression[:, None]
     turn, head = head_coefficients(motion)
     return torch.cat([turn[:, :, :1] * expression, turn[:, :, 1:] * expression, head], 2)
 
 
-def _sources(field: Field, weights: torch.Tensor, iterations: int) -> torch.Tensor:
-    """Where each node's picture came from, by layer: (n, layers, 2, rows, columns)."""
-    rows, columns = field.grid.shape
-    layers = len(field.fields)
-    displacement = (field.to_grid @ weights)[:, None] @ field.fields
-    displacement = displacement.reshape(-1, 2, rows, columns)
-    return invert(displacement, field.base, iterations).reshape(-1, layers, 2, rows, columns)
+def _displacement(field: Field, weights: torch.Tensor, layers: slice) -> torch.Tensor:
+    """What each node of some layers moves by: (n * layers, 2, rows, columns), grid coordinates."""
+    displacement = (field.to_grid @ weights)[:, None] @ field.fields[layers]
+    return displacement.reshape(-1, 2, *field.grid.shape)
 
 
 @dataclass(frozen=True)
@@ -137,11 +165,14 @@ def _paint_eyes(
 def _paint_mouth(identity: WarpIdentity, weights: torch.Tensor, planes: _Planes) -> None:
     n = len(weights)
     field = identity.mouth
-    source = _sources(field, weights, MOUTH_ITERATIONS)
     scale, offset = identity.mouth_to_lips
-    lips = torch.addcmul(offset, source[:, :2].flatten(0, 1), scale)
+    # Lips that open wide stretch the skin in the corners several times over.
+    lips = _displacement(field, weights, slice(2))
+    lips = invert(lips, field.base, LIP_ITERATIONS, LIP_STEP)
+    lips = torch.addcmul(offset, lips, scale)
     scale, offset = identity.mouth_to_inside
-    inside = torch.addcmul(offset, source[:, 2:].flatten(0, 1), scale)
+    inside = invert(_displacement(field, weights, slice(2, 5)), field.base, INSIDE_ITERATIONS)
+    inside = torch.addcmul(offset, inside, scale)
     at_lips = upsample(lips, field.grid, field.grid.cell).permute(0, 2, 3, 1)
     at_inside = upsample(inside, field.grid, field.grid.cell).permute(0, 2, 3, 1)
 
@@ -160,11 +191,11 @@ def _paint_mouth(identity: WarpIdentity, weights: torch.Tensor, planes: _Planes)
     slit = (depth.clamp(min=0) + to_lower) * (1.0 / (0.035 * identity.unit))
     dark = torch.lerp(dark, identity.cavity, 0.9 * torch.exp(-slit.square()))
     # Lips shade what is just behind them, the upper one more.
-    shade = 1 - 0.45 * torch.exp(depth.clamp(min=0) * (-1.0 / (0.04 * identity.unit)))
-    shade = shade * (1 - 0.40 * torch.exp(to_lower * (-1.0 / (0.025 * identity.unit))))
+    shade = 1 - 0.34 * torch.exp(depth.clamp(min=0) * (-1.0 / (0.035 * identity.unit)))
+    shade = shade * (1 - 0.25 * torch.exp(to_lower * (-1.0 / (0.02 * identity.unit))))
     light = torch.cat([shade, shade, shade], 1)
     dark = torch.lerp(identity.black, dark, light)
-    patch = torch.lerp(upper[:, :3], dark, depth.clamp(0, 1))
+    patch = torch.lerp(upper[:, :3], dark, (depth * (1.0 / LIP_EDGE)).clamp(0, 1))
     patch = torch.lerp(patch, lower[:, :3], lower[:, 4:5].clamp(0, 1))
 
     x, y = field.grid.left - identity.face.grid.left, field.grid.top - identity.face.grid.top

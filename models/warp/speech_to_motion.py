@@ -35,12 +35,14 @@ OUTPUTS = ("aperture", "width", "jaw", "closure", "labiodental", "tongue", "spee
 """What the network says in a row. ``aperture`` 0 shut to 1 an open "ah"; ``width`` -1 rounded to 1
 spread; ``jaw`` 0 to 1; the others are probabilities: lips pressed together, lower lip at the upper
 teeth, tongue at the upper teeth, somebody speaks."""
-ROW = (*OUTPUTS, "loudness")
-"""Columns of the rows a ``MotionStream`` hands out: the network's, and the speech's own loudness, 0
-at -60 dB of full scale to 1 at -10 dB."""
+ROW = (*OUTPUTS, "loudness", "treble")
+"""Columns of the rows a ``MotionStream`` hands out: the network's; the speech's own loudness, 0 at
+-60 dB of full scale to 1 at -10 dB; and the share of its energy up to 5 kHz that is above 1 kHz."""
 COLUMN = {name: i for i, name in enumerate(ROW)}
 PROBABILITIES = slice(COLUMN["closure"], len(OUTPUTS))
 PHONE_CLASSES = 29
+
+_TAPER = np.hanning(ROW_SAMPLES)
 
 State = list[Tensor]
 """What the network remembers of the speech so far: each layer's left context, then the GRU's."""
@@ -172,6 +174,17 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def _loudness_and_treble(pcm: np.ndarray) -> np.ndarray:
+    """The last two columns of ``ROW`` for whole rows of int16 speech: float32, (rows, 2)."""
+    rows = pcm.reshape(-1, ROW_SAMPLES) / 32768.0
+    decibels = 10.0 * np.log10(np.maximum(np.square(rows).mean(axis=1), 1e-10))
+    power = np.square(np.abs(np.fft.rfft(rows * _TAPER)))  # bins of 50 Hz
+    low, high = power[:, 1:20].sum(axis=1), power[:, 20:100].sum(axis=1)
+    treble = high / np.maximum(low + high, 1e-9)
+    loudness = np.clip((decibels + 60.0) / 50.0, 0.0, 1.0)
+    return np.column_stack([loudness, treble]).astype(np.float32)
+
+
 class MotionStream:
     """One stretch of speech on its way through the network.
 
@@ -193,7 +206,7 @@ class MotionStream:
         self._stepped = 0  # rows that went through the network
         self._taken = 0
         self._rows = np.zeros((0, len(OUTPUTS)), np.float32)  # from row _taken on
-        self._loudness = np.zeros(0, np.float32)  # likewise
+        self._sound = np.zeros((0, 2), np.float32)  # likewise: loudness, treble
         self._final = 0  # rows [0, _final) are final
 
     @property
@@ -252,20 +265,23 @@ class MotionStream:
         while self._final < self._taken + rows and self._stepped < heard:
             needed = self._taken + rows + LOOKAHEAD - self._stepped
             self._step(min(max(needed, self.BLOCK), heard - self._stepped))
-        taken = np.column_stack([self._rows[:rows], self._loudness[:rows]])
-        self._rows, self._loudness = self._rows[rows:], self._loudness[rows:]
+        taken = np.column_stack([self._rows[:rows], self._sound[:rows]])
+        self._rows, self._sound = self._rows[rows:], self._sound[rows:]
         self._taken += rows
         return taken
+
+    @property
+    def ahead(self) -> np.ndarray:
+        """Loudness of the next rows, as far as the network has come, at most ``LOOKAHEAD``:
+        float32, (rows,). All of them where their speech was heard before the last ``take``."""
+        return self._sound[:LOOKAHEAD, 0]
 
     @_one_thread()
     @torch.inference_mode()
     def _step(self, rows: int) -> None:
         """Put the next ``rows`` rows of speech through the network."""
         pcm = self._next_samples(rows * ROW_SAMPLES)
-        power = np.square(pcm.reshape(rows, ROW_SAMPLES) / 32768.0).mean(axis=1)
-        decibels = 10.0 * np.log10(np.maximum(power, 1e-10))
-        loudness = np.clip((decibels + 60.0) / 50.0, 0.0, 1.0).astype(np.float32)
-        self._loudness = np.concatenate([self._loudness, loudness])
+        self._sound = np.concatenate([self._sound, _loudness_and_treble(pcm)])
         mel = self._mel.push(pcm)
         said, _, self._state = self._network(mel[None], self._state)
         said[..., PROBABILITIES] = torch.sigmoid(said[..., PROBABILITIES])

@@ -16,7 +16,6 @@ from models.face import (
     frame_portrait,
     load_photo,
 )
-from models.warp.calibration import calibrate
 from models.warp.identity import WarpIdentity, build_identity
 from models.warp.motion import INDEX, WarpPose, rest
 
@@ -51,8 +50,8 @@ def mesh(analyzer) -> Callable[[np.ndarray], np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def identity(framed, mesh) -> WarpIdentity:
-    return calibrate(build_identity(framed), mesh)
+def identity(framed) -> WarpIdentity:
+    return build_identity(framed)
 
 
 @pytest.fixture(scope="session")

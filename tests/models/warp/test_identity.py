@@ -6,7 +6,6 @@ import numpy as np
 
 from models.engine import Canvas
 from models.warp.anatomy import face_frame
-from models.warp.calibration import LIMITS, aperture_table
 from models.warp.identity import build_identity
 from models.warp.lips import find_lip_lines
 from models.warp.renderer import render
@@ -52,13 +51,3 @@ def test_closed_lips_are_followed_along_the_dark_line(framed) -> None:
     assert lips.gap == 0
     middle = np.abs(lips.x) < 0.2
     assert np.abs(lips.upper[middle] - 0.03).max() < 0.01
-
-
-def test_the_table_undoes_what_the_mesh_sees() -> None:
-    drawn = np.array([0.0, 0.1, 0.2, 0.4])
-    table = aperture_table(drawn, seen=0.8 * drawn)
-    assert np.allclose(table[:7], np.arange(7) * 0.05 / 0.8, atol=0.01)
-    # A mesh that sees nothing must not tear the mouth open.
-    blind = aperture_table(drawn, seen=np.zeros(4))
-    assert (blind <= np.arange(len(blind)) * 0.05 * LIMITS[1] + 1e-9).all()
-    assert blind[0] == 0

@@ -5,7 +5,7 @@ import numpy as np
 from models.i420 import i420_to_rgb, rgb_to_yuv, yuv_to_rgb
 from models.warp.anatomy import face_frame
 from models.warp.lips import find_lip_lines
-from models.warp.mouth import draw_mouth, mouth_colours
+from models.warp.mouth import along_arch, draw_mouth, mouth_colours
 from models.warp.renderer import render
 
 
@@ -64,3 +64,32 @@ def test_colours_are_colours(framed) -> None:
         assert (colour >= 0).all()
         assert (colour <= 255).all()
         assert np.allclose(yuv_to_rgb(rgb_to_yuv(colour[None]))[0], colour, atol=0.01)
+
+
+def test_a_turned_head_shows_its_teeth_foreshortened() -> None:
+    """Teeth as far left as right of the middle: the far one looks narrower than the near one."""
+    x = np.linspace(-0.3, 0.3, 601)
+    straight, turned = along_arch(x, 0.0), along_arch(x, np.radians(20))
+    assert np.array_equal(straight, x)
+    inside = np.abs(turned) < 0.3
+    assert (np.diff(turned[inside]) > 0).all()
+    # The nose points to the picture's right, so that side is far.
+    near, far = (np.interp((a, b), turned, x) for a, b in ((-0.2, 0.0), (0.0, 0.2)))
+    assert np.ptp(far) < 0.8 * np.ptp(near)
+
+
+def test_dim_mouths_get_dim_teeth(framed, pose, mesh) -> None:
+    """Where parted lips show how dark it is inside, no bright row is drawn there."""
+    (picture,) = render([pose(aperture=0.2, jaw=0.5)])
+    rgb = i420_to_rgb(picture)
+    landmarks = mesh(rgb)
+    frame = face_frame(landmarks)
+    lips = find_lip_lines(landmarks, frame, rgb_to_yuv(rgb))
+    columns, rows = np.meshgrid(np.arange(rgb.shape[1]), np.arange(rgb.shape[0]))
+    at = frame.to_frame(np.stack([columns, rows], -1).astype(float))
+    between = (at[..., 1] > lips.upper_at(at[..., 0])) & (at[..., 1] < lips.lower_at(at[..., 0]))
+    dim = rgb.copy()
+    dim[between & (np.abs(at[..., 0]) < 0.4)] = (52, 40, 38)
+    bright = mouth_colours(rgb, landmarks, frame).teeth.mean()
+    layer = draw_mouth(dim, landmarks, frame, lips, 0.5).layers[0]
+    assert layer[0][layer[3] > 0.9].max() < 0.6 * bright

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 
 from models.i420 import i420_to_rgb, rgb_to_i420
-from models.warp.calibration import measure_aperture
 from models.warp.identity import build_identity
 from models.warp.renderer import render
+from tests.models.warp.lips import measure_aperture
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -56,6 +58,30 @@ def test_an_open_mouth_is_dark_inside(identity, pose) -> None:
     dark = 60
     assert (mouth_area(identity, open_) < dark).mean() > 0.1
     assert (mouth_area(identity, shut) < dark).mean() < 0.02
+
+
+@pytest.mark.parametrize(("width", "reach"), [(0.0, 0.72), (-1.0, 0.50)])
+def test_a_wide_mouth_is_round_and_has_no_notches(identity, pose, width, reach) -> None:
+    """Seen with nothing but green light in the mouth: open up to its corners, in smooth curves."""
+    green = torch.tensor([180.0, 40.0, 40.0]).reshape(1, 3, 1, 1)
+    empty = replace(identity, inside=identity.inside * 0, cavity=green)
+    (picture,) = render([pose(empty, aperture=0.34, jaw=0.9, width=width)])
+    grid, unit = identity.mouth.grid, identity.unit
+    area = (slice(grid.top, grid.top + int(unit)), slice(grid.left, grid.left + grid.width))
+    rgb = i420_to_rgb(picture)[area].astype(int)
+    hole = rgb[..., 1] > rgb[..., 0] + 20
+    columns = np.flatnonzero(hole.any(0))
+    assert np.ptp(columns) > reach * unit
+    columns = columns[4:-4]
+    top, bottom = hole[:, columns].argmax(0), len(hole) - hole[::-1, columns].argmax(0)
+    assert (hole[:, columns].sum(0) >= bottom - top - 1).all()
+    gap = bottom - top
+    quarter = len(columns) // 8
+    assert min(gap[quarter], gap[-quarter]) > 0.5 * gap.max()
+    inner = slice(quarter, -quarter)
+    for edge in (top[inner], bottom[inner]):
+        assert np.abs(np.diff(edge)).max() <= 3
+        assert np.abs(np.diff(edge, 2)).max() <= 3
 
 
 def test_pressed_lips_overrule_the_aperture(pose, mesh) -> None:
@@ -186,7 +212,6 @@ def test_canvases_of_every_shape(framing, pose, width, height) -> None:
 
 @pytest.mark.gpu
 def test_cuda_agrees_with_the_cpu(framed, pose) -> None:
-    torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     cpu, cuda = build_identity(framed), build_identity(framed, "cuda")

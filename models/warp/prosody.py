@@ -1,0 +1,152 @@
+"""How something is said, followed causally from frame to frame: pauses, effort, emphasis.
+
+What is said moves the lips; how it is said decides how far they open, and moves head and brows.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from models.engine import FPS
+from models.warp.speech_to_motion import COLUMN
+
+PAUSE_ROWS = 7
+"""Rows (140 ms) that have to be quiet before it counts as a pause: a "t" or "k" is silent for up to
+100 ms."""
+
+_SPEAKS = 0.35
+"""Probability of speech below which a row counts as silent, too, however loud the noise."""
+_PAUSE_S, _FAINT_PAUSE_S = 0.16, 0.08
+"""Seconds of that after which it is a pause; the second is enough while it is faint."""
+_QUIET, _QUIET_BELOW, _FAINT_BELOW = 0.15, 0.45, 0.25
+"""A row is quiet below this loudness, or this much (22 dB) below the voice's average; faint by
+half that."""
+_SETTLED = 0.06
+"""A pause once begun bears this much more: breath and rooms are not even."""
+
+_AVERAGE_S, _EFFORT_S = 1.5, 10.0
+"""Time constants of the voice's average loudness and of the balance of its spectrum."""
+_TYPICAL_ALPHA = -10.0
+"""dB: energy of vowels at 1 to 5 kHz against that below 1 kHz, in ordinary recordings."""
+_ALPHA_DOUBLES = 10.0
+_FRICATIVE = 0.6
+"""Share of energy above 1 kHz from which a sound is no vowel and says nothing about effort."""
+EFFORT_LIMITS = (0.75, 1.35)
+
+_DT = 1.0 / FPS
+
+
+@dataclass(frozen=True)
+class _Spring:
+    """Follows a target like a damped mass, without overshoot at damping 1."""
+
+    value: float = 0.0
+    speed: float = 0.0
+
+    def towards(self, target: float, hertz: float, damping: float) -> _Spring:
+        rate = 2.0 * math.pi * hertz
+        speed = self.speed + _DT * (
+            rate * rate * (target - self.value) - 2.0 * damping * rate * self.speed
+        )
+        return _Spring(self.value + _DT * speed, speed)
+
+
+@dataclass(frozen=True)
+class Prosody:
+    """What is known of a voice after some frames. Immutable, so that an interrupt can go back."""
+
+    heard_s: float = 0.0
+    """Seconds of speech the averages rest on."""
+    silent_s: float = 0.0
+    quiet_rows: int = 0
+    """Rows that are quiet in a row, those ahead included."""
+    in_pause: bool = False
+    loud: float = 0.0
+    average: float = 0.0
+    treble: float = 0.0
+    """Share of the energy at 1 to 5 kHz, averaged over energy."""
+    energy: float = 0.0
+    activity: float = 0.0
+    """0 listening to 1 speaking: rises in a third of a second, fades in two, as a head comes to
+    rest later than the mouth."""
+    nod: _Spring = _Spring()
+    lift: _Spring = _Spring()
+    """Of the brows, slower and only for strong emphasis."""
+
+    def idle(self) -> Prosody:
+        """The next frame, in which nothing is said."""
+        return self._moved(0.0, 0.0)
+
+    def hear(self, rows: np.ndarray, ahead: np.ndarray, fresh: bool) -> Prosody:
+        """The next frame of speech.
+
+        Args:
+            rows: float32, (rows, len(ROW)), those the frame shows.
+            ahead: float32, (rows,), loudness from the frame's last row on, as far as heard.
+            fresh: the first frame of a stretch of speech.
+        """
+        speech = float(rows[:, COLUMN["speech"]].max())
+        loud = float(rows[:, COLUMN["loudness"]].max())
+        silent_s = 0.0 if speech > _SPEAKS else (0.0 if fresh else self.silent_s) + _DT
+        near = np.concatenate([rows[:, COLUMN["loudness"]], ahead])[:PAUSE_ROWS]
+        below = self.average - float(near.max())
+        bears = _SETTLED if self.in_pause else 0.0
+        quiet = below > _QUIET_BELOW - bears or float(near.max()) < _QUIET
+        quiet_rows = max(len(near), self.quiet_rows + 2 if self.quiet_rows else 0)
+        # Where little has been heard ahead, what was quiet before vouches for the pause.
+        in_pause = (
+            silent_s > _PAUSE_S
+            or (silent_s > _FAINT_PAUSE_S and below > _FAINT_BELOW)
+            or (quiet and quiet_rows >= PAUSE_ROWS)
+        )
+
+        # Noise in a pause may sound like an "s": a voice's average forgets it only slowly.
+        faint = self.heard_s > 0.2 and self.average - loud > _FAINT_BELOW
+        weight = speech * _DT * (0.1 if faint else 1.0)
+        heard_s = self.heard_s + weight
+        average = self.average + weight / max(1e-6, min(_AVERAGE_S, heard_s)) * (
+            loud - self.average
+        )
+        # Loudness counts 50 dB from 0 to 1: as energy the loud vowels decide, as they should.
+        power = speech * float(np.mean(10.0 ** (5.0 * rows[:, COLUMN["loudness"]])))
+        treble = float(np.mean(rows[:, COLUMN["treble"]]))
+        if treble > _FRICATIVE:
+            power = 0.0
+        energy = self.energy * (1.0 - speech * _DT / _EFFORT_S) + power
+        share = self.treble + (power / energy if energy > 0 else 0.0) * (treble - self.treble)
+        louder = self.loud + min(1.0, _DT / 0.08) * (loud - self.loud)
+        heard = replace(
+            self, heard_s=heard_s, silent_s=silent_s, in_pause=in_pause, loud=louder,
+            quiet_rows=quiet_rows if quiet else 0,
+            average=average, treble=share, energy=energy,
+        )  # fmt: skip
+        return heard._moved(speech, max(0.0, louder - average) * 5.0)
+
+    def _moved(self, speech: float, emphasis: float) -> Prosody:
+        rise = 0.3 if speech > self.activity else 2.0
+        activity = self.activity + _DT / rise * (speech - self.activity)
+        emphasis = min(1.0, emphasis) * activity
+        return replace(
+            self,
+            activity=activity,
+            nod=self.nod.towards(emphasis, 1.6, 1.0),
+            lift=self.lift.towards(max(0.0, emphasis - 0.4) / 0.6, 1.1, 1.0),
+        )
+
+    @property
+    def effort(self) -> float:
+        """How much wider than usual such a voice opens the mouth, as a factor around 1.
+
+        Who speaks up opens the jaw further (Schulman, 1989) and has more treble, since the folds
+        close more sharply: the *alpha measure* of the spectrum's balance (Sundberg and Nordenberg,
+        2006), unlike loudness, survives any volume control. Twice the opening for 10 dB.
+        """
+        share = min(0.99, max(0.001, self.treble))
+        alpha = 10.0 * math.log10(share / (1.0 - share))
+        factor = 2.0 ** ((alpha - _TYPICAL_ALPHA) / _ALPHA_DOUBLES)
+        low, high = EFFORT_LIMITS
+        # Two seconds of a voice tell how it is; until then it is taken as usual.
+        return 1.0 + min(1.0, self.heard_s / 2.0) * (min(high, max(low, factor)) - 1.0)

@@ -1,0 +1,81 @@
+"""A photo that shows teeth: the sample portrait rendered smiling, taken as a new photo."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from models.i420 import i420_to_rgb, rgb_to_yuv
+from models.warp.anatomy import face_frame
+from models.warp.identity import build_identity
+from models.warp.lips import find_lip_lines
+from models.warp.own_teeth import find_own_teeth
+from models.warp.renderer import render
+
+YELLOW = np.array([226.0, 212.0, 160.0])
+"""Colour of the teeth painted: none the engine would draw."""
+
+
+@pytest.fixture(scope="module")
+def smiling(framed, identity, pose, mesh) -> SimpleNamespace:
+    """The portrait with parted lips and a row of yellow teeth, as a framed photo."""
+    (picture,) = render([pose(aperture=0.18, jaw=0.4, width=0.3)])
+    rgb = i420_to_rgb(picture)
+    landmarks = mesh(rgb)
+    frame = face_frame(landmarks)
+    lips = find_lip_lines(landmarks, frame, rgb_to_yuv(rgb))
+    assert lips.gap > 0.1
+    columns, rows = np.meshgrid(np.arange(rgb.shape[1]), np.arange(rgb.shape[0]))
+    at = frame.to_frame(np.stack([columns, rows], -1).astype(float))
+    x, y = at[..., 0], at[..., 1]
+    teeth = (y > lips.upper_at(x)) & (y < lips.upper_at(x) + 0.09) & (y < lips.lower_at(x) - 0.01)
+    teeth &= np.abs(x) < 0.26
+    stripes = 0.92 + 0.08 * np.cos(2 * np.pi * x / 0.1)
+    rgb[teeth] = (YELLOW * stripes[..., None])[teeth].astype(np.uint8)
+    return SimpleNamespace(
+        rgb=rgb, landmarks=landmarks, matte=framed.matte, scale=1.0, frame=frame, teeth=teeth
+    )
+
+
+def yellow(rgb: np.ndarray) -> np.ndarray:
+    """Pixels of the painted teeth's hue: bright, hardly red, little blue."""
+    r, g, b = rgb.astype(float).transpose(2, 0, 1)
+    return (r > 110) & (g > 0.86 * r) & (b < 0.80 * r)
+
+
+def test_teeth_are_found_where_the_photo_shows_them(smiling) -> None:
+    yuv = rgb_to_yuv(smiling.rgb)
+    lips = find_lip_lines(smiling.landmarks, smiling.frame, yuv)
+    own = find_own_teeth(yuv, smiling.frame, lips)
+    assert own is not None
+    assert own.upper is not None
+    rows, columns = np.where(smiling.teeth)
+    at = smiling.frame.to_frame(np.stack([columns, rows], -1).astype(float))
+    middle = at[np.abs(at[:, 0]) < 0.05, 1].max()
+    assert own.upper.at(own.upper.edge, np.zeros(1))[0] == pytest.approx(middle, abs=0.03)
+    assert own.colour[1] < 118  # yellow
+
+
+def test_closed_lips_show_none(framed) -> None:
+    yuv = rgb_to_yuv(framed.rgb)
+    frame = face_frame(framed.landmarks)
+    assert find_own_teeth(yuv, frame, find_lip_lines(framed.landmarks, frame, yuv)) is None
+
+
+def test_at_rest_the_lips_cover_the_teeth(smiling, pose, mesh) -> None:
+    (rest,) = (i420_to_rgb(p) for p in render([pose(build_identity(smiling))]))
+    assert yellow(smiling.rgb)[smiling.teeth].mean() > 0.6
+    assert yellow(rest)[smiling.teeth].mean() < 0.05
+
+
+def test_own_teeth_show_again_in_their_place(smiling, pose) -> None:
+    who = build_identity(smiling)
+    (picture,) = (i420_to_rgb(p) for p in render([pose(who, aperture=0.25, jaw=0.6)]))
+    again = yellow(picture)
+    # Fixed to the skull: what shows lies where the photo's teeth lie, and is the photo's.
+    assert again[smiling.teeth].mean() > 0.4
+    both = again & smiling.teeth
+    change = picture[both].astype(float) - smiling.rgb[both]
+    assert np.abs(np.median(change)) < 35  # less the shade of the lips
