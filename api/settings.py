@@ -4,23 +4,20 @@
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
-import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from worker.environment import SettingsError as SettingsError
+from worker.environment import load
 
 PREFIX = "AVATAR_API_"
 
 SAMPLE_AVATAR = "PUBLIC/Avatars/sample"
 """The public avatar every new installation has."""
-
-
-class SettingsError(ValueError):
-    """The settings cannot be used; the text names each variable and what to do."""
 
 
 class LogSettings(BaseModel):
@@ -228,43 +225,4 @@ def load_settings(**overrides: Any) -> ApiSettings:
     Raises:
         SettingsError: one sentence per variable that cannot be used.
     """
-    problems = _misspelt()
-    try:
-        settings = ApiSettings(**overrides)
-    except ValidationError as error:
-        problems += [_sentence(detail) for detail in error.errors(include_input=False)]
-    except ValueError as error:  # a nested variable that is not JSON
-        problems.append(f"{error}. Set nested values one by one, as in {PREFIX}LOG__LEVEL=info.")
-    if problems:
-        raise SettingsError("\n".join(problems))
-    return settings
-
-
-def variables(model: type[BaseModel] = ApiSettings, prefix: str = PREFIX) -> dict[str, str]:
-    """Every variable with what it means."""
-    names = {}
-    for name, info in model.model_fields.items():
-        variable = prefix + name.upper()
-        names[variable] = info.description or ""
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            names.update(variables(info.annotation, variable + "__"))
-    return names
-
-
-def _misspelt() -> list[str]:
-    known = variables()
-    problems = []
-    for variable in os.environ:
-        upper = variable.upper()
-        if upper.startswith(PREFIX) and upper not in known:
-            near = difflib.get_close_matches(upper, known, 1)
-            hint = f"did you mean {near[0]}?" if near else "remove it."
-            problems.append(f"{variable} is not a setting; {hint}")
-    return problems
-
-
-def _sentence(detail: Any) -> str:
-    variable = PREFIX + "__".join(str(part).upper() for part in detail["loc"])
-    what = detail["msg"].removeprefix("Value error, ")
-    meaning = variables().get(variable)
-    return f"{variable}: {what}." + (f" Meaning: {meaning}." if meaning else "")
+    return load(ApiSettings, **overrides)

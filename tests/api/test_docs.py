@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from api.errors import CATALOGUE
-from api.settings import variables
+from api.settings import ApiSettings
+from worker.environment import variables
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="the documents come wi
 
 def test_every_setting_is_documented_and_nothing_else():
     text = (DOCS / "configuration.md").read_text()
-    known = variables()
+    known = variables(ApiSettings)
     settings = {name for name in known if not any(f"{name}__" in other for other in known)}
     documented = set(re.findall(r"^\| `(AVATAR_API_\w+)` \|", text, re.MULTILINE))
     assert documented == settings
