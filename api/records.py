@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, get_args
 
+from worker.events import EndReason as WorkerEndReason
+
 AspectRatio = Literal["4:3", "3:4", "1:1"]
 RATIOS: tuple[AspectRatio, ...] = get_args(AspectRatio)
 
@@ -18,23 +20,8 @@ PLATFORMS: tuple[Platform, ...] = get_args(Platform)
 
 SessionStatus = Literal["created", "started", "ended"]
 
-EndReason = Literal[
-    "client_request",
-    "websocket_closed",
-    "room_empty",
-    "never_joined",
-    "agent_left",
-    "expired",
-    "minutes_exhausted",
-    "removed_from_room",
-    "room_closed",
-    "join_failed",
-    "connection_lost",
-    "server_error",
-    "server_shutdown",
-    "never_started",
-]
-"""A worker's reasons (``worker.events.EndReason``) and ``never_started``, which is ours."""
+EndReason = Literal[WorkerEndReason, "never_started"]
+"""A worker's reasons, and one of ours: a session nobody started in time."""
 
 UNBILLED: frozenset[EndReason] = frozenset({"join_failed", "never_started"})
 """Ends of sessions that never served anybody: no minute is billed."""

@@ -20,14 +20,14 @@ from api.avatars.portraits import FacePortraits
 from api.dispatch.choose import open_dispatcher
 from api.gateway_socket import SERVER_OPTIONS as SPEECH_SOCKETS
 from api.http_protocol import http_options
+from api.livekit_rooms import open_livekit
 from api.plans import load_plans
 from api.secret import load_secret
 from api.services import Services
-from api.settings import PREFIX, ApiSettings, LiveKitSettings
+from api.settings import PREFIX, ApiSettings
 from api.store.migrate import migrate
 from api.store.sql import open_store
 from worker.logs import configure_logging
-from worker.settings import LogSettings as ChainSettings
 
 logger = structlog.get_logger(__name__)
 
@@ -59,11 +59,8 @@ async def running_services(settings: ApiSettings) -> AsyncIterator[Services]:
         stack.push_async_callback(media.aclose)
         portraits = FacePortraits(settings.image_workers)
         stack.push_async_callback(portraits.aclose)
-        livekit = None
-        if settings.livekit != LiveKitSettings():
-            from api.livekit_rooms import LiveKitRooms
-
-            livekit = LiveKitRooms(settings.livekit)
+        livekit = open_livekit(settings.livekit)
+        if livekit is not None:
             stack.push_async_callback(livekit.aclose)
         services = assemble(settings, secret, store, media, portraits, dispatcher, plans, livekit)
         stack.push_async_callback(services.avatars.aclose)
@@ -129,7 +126,7 @@ async def serve(settings: ApiSettings) -> None:
     Raises:
         PortError, SettingsError, StoreError: why it cannot run.
     """
-    configure_logging(ChainSettings(**settings.log.model_dump()))
+    configure_logging(settings.log)
     stop = asyncio.Event()
 
     def on_signal() -> None:

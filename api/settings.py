@@ -4,27 +4,20 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from worker.environment import LogSettings as LogSettings
+from worker.environment import ServerSettings, load
 from worker.environment import SettingsError as SettingsError
-from worker.environment import load
 
 PREFIX = "AVATAR_API_"
 
 SAMPLE_AVATAR = "PUBLIC/Avatars/sample"
 """The public avatar every new installation has."""
-
-
-class LogSettings(BaseModel):
-    """How the control plane logs."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["json", "console"] = "json"
 
 
 class LocalSettings(BaseModel):
@@ -91,7 +84,7 @@ class LifecycleSettings(BaseModel):
     drain_s: float = Field(default=10, ge=0, description="time requests may take after SIGTERM")
 
 
-class ApiSettings(BaseSettings):
+class ApiSettings(ServerSettings):
     """Everything an operator can set on the control plane."""
 
     model_config = SettingsConfigDict(
@@ -102,9 +95,7 @@ class ApiSettings(BaseSettings):
         frozen=True,
     )
 
-    host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="0: any free port")
-    public_url: str | None = Field(default=None, description="http(s) address clients reach us at")
     public_ws_url: str | None = Field(
         default=None, description="ws(s) address of the speech gateway, if not under public_url"
     )
@@ -121,6 +112,7 @@ class ApiSettings(BaseSettings):
     data_dir: Path = Field(default=Path("data"), description="folder of the embedded defaults")
     database_url: str | None = Field(
         default=None,
+        repr=False,  # there may be a password in it
         description="SQLAlchemy URL (postgresql+asyncpg://…); default: SQLite in data_dir",
     )
     media_url: str | None = Field(
@@ -165,7 +157,6 @@ class ApiSettings(BaseSettings):
     )
 
     lifecycle: LifecycleSettings = LifecycleSettings()
-    log: LogSettings = LogSettings()
 
     @field_validator("secret")
     @classmethod
@@ -173,30 +164,6 @@ class ApiSettings(BaseSettings):
         if value is not None and len(value.get_secret_value()) < 32:
             raise ValueError("must have at least 32 characters")
         return value
-
-    @field_validator("public_url")
-    @classmethod
-    def _http_url(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://")):
-            raise ValueError("must begin with http:// or https://")
-        return value and value.rstrip("/")
-
-    @field_validator("public_ws_url")
-    @classmethod
-    def _ws_url(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("ws://", "wss://")):
-            raise ValueError("must begin with ws:// or wss://")
-        return value
-
-    @property
-    def loopback(self) -> bool:
-        """Whether only this machine can reach us."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
 
     @property
     def base_url(self) -> str:

@@ -1,12 +1,14 @@
-"""Settings read from environment variables, with one sentence for each that cannot be used."""
+"""Settings read from environment variables, with one sentence for each that cannot be used; and the
+settings that every server of ours has."""
 
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings
 
 Settings = TypeVar("Settings", bound=BaseSettings)
@@ -14,6 +16,46 @@ Settings = TypeVar("Settings", bound=BaseSettings)
 
 class SettingsError(ValueError):
     """The settings cannot be used; the text names each variable and what to do."""
+
+
+class LogSettings(BaseModel):
+    """How a process logs."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+
+
+class ServerSettings(BaseSettings):
+    """Where a server listens and how it is reached."""
+
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    public_url: str | None = Field(default=None, description="http(s) address clients reach us at")
+    public_ws_url: str | None = Field(default=None, description="ws(s) address clients reach us at")
+    log: LogSettings = LogSettings()
+
+    @field_validator("public_url")
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value and value.rstrip("/")
+
+    @field_validator("public_ws_url")
+    @classmethod
+    def _ws_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("ws://", "wss://")):
+            raise ValueError("must begin with ws:// or wss://")
+        return value
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach us."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
 
 def load(model: type[Settings], **overrides: Any) -> Settings:

@@ -5,16 +5,16 @@ Nothing is read at import; ``load_settings`` reads the environment when a comman
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from models.engine import Canvas
+from worker.environment import LogSettings as LogSettings
+from worker.environment import ServerSettings, load
 from worker.environment import SettingsError as SettingsError
-from worker.environment import load
 from worker.ingress import AspectRatio
 
 PREFIX = "AVATAR_WORKER_"
@@ -49,13 +49,6 @@ class CanvasSettings(BaseModel):
         return self
 
 
-class LogSettings(BaseModel):
-    """How the worker logs."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["json", "console"] = "json"
-
-
 class WebSocketSettings(BaseModel):
     """Limits of the speech socket."""
 
@@ -86,7 +79,7 @@ class LifecycleSettings(BaseModel):
     metrics_interval_s: float = Field(default=5, gt=0, description="time between session.metrics")
 
 
-class WorkerSettings(BaseSettings):
+class WorkerSettings(ServerSettings):
     """Everything an operator can set on a worker."""
 
     model_config = SettingsConfigDict(
@@ -97,11 +90,8 @@ class WorkerSettings(BaseSettings):
         frozen=True,
     )
 
-    host: str = Field(default="127.0.0.1", description="address both servers listen on")
     http_port: int = Field(default=8080, ge=0, le=65535, description="0: any free port")
     ws_port: int = Field(default=8765, ge=0, le=65535, description="0: any free port")
-    public_url: str | None = Field(default=None, description="http(s) address browsers reach us at")
-    public_ws_url: str | None = Field(default=None, description="ws(s) address clients reach us at")
     secret: SecretStr | None = Field(
         default=None, description="shared secret that guards /sessions; at least 16 characters"
     )
@@ -144,7 +134,6 @@ class WorkerSettings(BaseSettings):
 
     ws: WebSocketSettings = WebSocketSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
-    log: LogSettings = LogSettings()
 
     @field_validator("secret")
     @classmethod
@@ -152,30 +141,6 @@ class WorkerSettings(BaseSettings):
         if value is not None and len(value.get_secret_value()) < 16:
             raise ValueError("must have at least 16 characters")
         return value
-
-    @field_validator("public_url")
-    @classmethod
-    def _http_url(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://")):
-            raise ValueError("must begin with http:// or https://")
-        return value and value.rstrip("/")
-
-    @field_validator("public_ws_url")
-    @classmethod
-    def _ws_url(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("ws://", "wss://")):
-            raise ValueError("must begin with ws:// or wss://")
-        return value
-
-    @property
-    def loopback(self) -> bool:
-        """Whether only this machine can reach the worker."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
 
     def require_guard(self) -> None:
         """Refuse to serve ``/sessions`` unguarded to a network.

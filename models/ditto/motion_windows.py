@@ -370,13 +370,6 @@ class MotionWindows:
             unseen -= len(last)
         self._rest()
 
-    def leave_at(self, row: torch.Tensor) -> None:
-        """The face was moved on by other means (it idled): the next stretch sets out from ``row``,
-        (265,). Speech heard and not acted is forgotten."""
-        self._before = row
-        self._given = []
-        self._rest()
-
 
 def _ease(rows: int) -> torch.Tensor:
     """What is left of a difference, row by row: smoothly from nearly 1 to nearly 0, (rows,)."""
