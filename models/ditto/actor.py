@@ -68,8 +68,7 @@ class _Stretch:
     def hear(self, pcm: np.ndarray) -> None:
         self.windows.hear(pcm)
         self.samples += len(pcm)
-        scale = np.float32(1 / 32768) if pcm.dtype == np.int16 else np.float32(1)
-        self._level(np.concatenate([self._part, pcm.astype(np.float32) * scale]))
+        self._level(np.concatenate([self._part, pcm.astype(np.float32) / 32768]))
 
     def finish(self) -> None:
         self.finished = True

@@ -190,6 +190,16 @@ def test_lips_rest_in_silence():
     assert np.abs(opened[65:]).max() > 0.01
 
 
+@pytest.mark.parametrize(("level_db", "heard"), [(-57, True), (-63, False)])
+def test_what_is_too_quiet_to_be_speech_does_not_part_the_lips(level_db, heard):
+    actor = still(fake_mind())
+    tone = 32768 * 10 ** (level_db / 20) * np.sqrt(2) * np.sin(np.arange(40 * 640) / 3)
+    actor.hear(tone.round().astype(np.int16))
+    actor.finish()
+    gap = opening(actor, actor.act(40, True))
+    assert (np.abs(gap).max() > 1e-3) == heard
+
+
 def test_lips_rest_after_speech():
     actor = still(fake_mind())
     actor.hear(speech(20))
