@@ -241,6 +241,7 @@ async def test_reserved_but_never_placed(
     assert session.end_reason == "join_failed"
     assert session.bill is not None
     assert session.bill.minutes_used == 0
+    assert dispatcher.ends == [(session.id, None, "join_failed")], "whoever has it all the same"
     # The worker answers at last, and is sent away again.
     dispatcher.place_gate.set()
     answer = await asking

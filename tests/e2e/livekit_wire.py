@@ -52,20 +52,30 @@ class Wire:
                 found.append((arrival.at, loud))
         return found
 
-    def onsets(self) -> list[float]:
-        """When sound became loud."""
-        sound = self.sound()
-        return [at for (_, before), (at, now) in pairwise(sound) if now > before]
+    def onsets(self, after_quiet_s: float = 0.0) -> list[float]:
+        """When sound became loud, of those with ``after_quiet_s`` of quiet before them: a machine
+        that cannot keep up tears holes into a sound, and the sound goes on behind each."""
+        found, quiet_since = [], None
+        for (at_before, before), (at, now) in pairwise(self.sound()):
+            if quiet_since is None and not before:
+                quiet_since = at_before
+            if now:
+                if quiet_since is not None and at - quiet_since >= after_quiet_s:
+                    found.append(at)
+                quiet_since = None
+        return found
 
-    def changes(self) -> list[float]:
-        """When pictures changed."""
+    def changes(self, after_still_s: float = 0.0) -> list[float]:
+        """When pictures changed, of the changes after ``after_still_s`` without one."""
         sizes: dict[int, int] = {}
         since: dict[int, float] = {}
         for arrival in self._arrivals:
             if arrival.kind == "video":
                 since.setdefault(arrival.timestamp, arrival.at)
                 sizes[arrival.timestamp] = sizes.get(arrival.timestamp, 0) + len(arrival.payload)
-        return [since[timestamp] for timestamp, size in sizes.items() if size > CHANGE_BYTES]
+        found = [since[timestamp] for timestamp, size in sizes.items() if size > CHANGE_BYTES]
+        pairs = zip([-np.inf, *found], found, strict=False)
+        return [at for before, at in pairs if at - before >= after_still_s]
 
     def _tap(self, receiver) -> None:
         handle, kind = receiver._handle_rtp_packet, receiver.track.kind

@@ -174,16 +174,20 @@ def lip_sync(times: np.ndarray, gaps: np.ndarray, heard: list[tuple[float, np.nd
 
 async def test_sound_and_picture_leave_together_and_an_interrupt_silences_both():
     rate = 24_000
-    quiet, click = np.zeros(rate // 5), 14_000 * np.sin(np.arange(rate // 5) / 6)
+    quiet, click = np.zeros(rate * 4 // 5), 14_000 * np.sin(np.arange(rate // 5) / 6)
     async with scene(FlapEngine) as at:
         wire = Wire(at.peer)
-        await at.say(np.tile(np.concatenate([quiet, click]), 6), rate)
+        await at.say(np.tile(np.concatenate([quiet, click]), 5), rate)
         await until(lambda: len(at.finished) == 1)
-        assert at.finished[0].playback_position == pytest.approx(2.4, abs=0.05)
-        onsets, changes = wire.onsets(), np.array(wire.changes())
-        offsets = [changes[np.abs(changes - onset).argmin()] - onset for onset in onsets]
-        assert len(offsets) == 6
-        assert abs(np.median(offsets)) < 0.04
+        assert at.finished[0].playback_position == pytest.approx(5.0, abs=0.05)
+        # The flap opens once a second: streams that know nothing of each other would be a quarter
+        # of a second apart. How close these are is the benchmark's to say; here the server takes
+        # its share of the machine.
+        onsets = wire.onsets(after_quiet_s=0.4)
+        openings = np.array(wire.changes(after_still_s=0.4))
+        offsets = [np.abs(openings - onset).min() for onset in onsets]
+        assert len(offsets) >= 5
+        assert np.median(offsets) < 0.1
 
         interrupts: list[float] = []
         interrupt = at.session.interrupt

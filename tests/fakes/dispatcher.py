@@ -46,6 +46,8 @@ class FakeDispatcher:
         self.places = 0
         self.looks = 0
         self.warmed: list[AspectRatio] = []
+        self.ends: list[tuple[str, str | None, EndReason]] = []
+        """Each session ``end`` was called with, its worker and why."""
         self.closed = False
 
     async def start(self) -> None:
@@ -70,6 +72,7 @@ class FakeDispatcher:
         return {session.id: self._report(session) for session in sessions}
 
     async def end(self, session: Session, reason: EndReason) -> None:
+        self.ends.append((session.id, session.worker, reason))
         await self.end_gate.wait()
         if self.end_failure is not None:
             raise self.end_failure
