@@ -221,7 +221,7 @@ class TestRedis:
         redis.signal(signal.SIGSTOP)
         began = time.monotonic()
         windows = [await a.key_used("k") for _ in range(20)]
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 5, "waits for the first, not for each"
         assert [w and w.allowed for w in windows] == [True] * 3 + [False] * 17
         redis.signal(signal.SIGCONT)
 

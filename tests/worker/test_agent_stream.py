@@ -209,17 +209,17 @@ async def test_clear_in_mid_speech_twice_and_when_idle(server):
     async with scene(server=server) as at:
         agent = await at.enter()
         assert await agent.clear() == "ok"
-        await agent.say(3.0)
+        await agent.say(10.0)
         await until(lambda: agent.started == 1)
         await asyncio.sleep(0.5)
         begun = time.monotonic()
         agent.output.clear_buffer()
         assert await agent.clear() == "ok"
         await until(lambda: agent.finished != [])
-        assert time.monotonic() - begun < 0.5
+        assert time.monotonic() - begun < 4, "long before the rest could have been played"
         [(position, interrupted)] = agent.finished
         assert interrupted
-        assert 0.4 < position < 1.5
+        assert 0.4 < position < 5.0
         assert await agent.clear() == "ok"
         await agent.say(0.4)
         await until(lambda: len(agent.finished) == 2)
@@ -231,12 +231,12 @@ async def test_three_queued_segments_cleared_make_three_reports(server):
     async with scene(server=server) as at:
         agent = await at.enter()
         for _ in range(3):
-            await agent.say(1.0)
+            await agent.say(3.0)
         await until(lambda: agent.started == 1)
         begun = time.monotonic()
         agent.output.clear_buffer()
         await until(lambda: len(agent.finished) == 3)
-        assert time.monotonic() - begun < 0.5
+        assert time.monotonic() - begun < 3, "long before the three could have been played"
         assert all(interrupted for _, interrupted in agent.finished)
         assert [position for position, _ in agent.finished[1:]] == [0.0, 0.0]
 
@@ -408,4 +408,4 @@ async def test_an_avatar_thrown_out_of_its_room_lets_go_at_once():
         begun = time.monotonic()
         await at.session.end("removed_from_room")
         await at.stream.aclose()
-        assert time.monotonic() - begun < 1.0
+        assert time.monotonic() - begun < 3, "does not play to the end"
