@@ -12,14 +12,25 @@ import numpy as np
 
 from models.face import topology
 from models.warp.anatomy import FaceFrame, smoothstep
-from models.warp.basis import CHIN_SHARE, JAW_DROP, Basis
-from models.warp.lips import LipLines
+from models.warp.basis import CHIN_SHARE, JAW_DROP, TUCK_APERTURE, Basis
+from models.warp.lips import COMMISSURE, LipLines
 from models.warp.spline import ThinPlateSpline
 
 UPPER_SHARE, CORNER_DROP = 0.2, 0.2
 """Of an opening of 1: how far the upper lip rises, and how far the corners sink."""
-LIP_THINS = 0.09
-"""How much of an opening of WIDE_APERTURE the lips' thickness loses, as a share of the gap."""
+LIP_THINS, LIP_THINS_WIDE = 0.33, 0.5
+"""Share of its own thickness that a lip loses to an opening of 1, and to WIDE on top of that."""
+TUCK_RAISES, TUCK_OVERLAP = 0.022, 0.012
+"""How far the upper lip rises to show the teeth of an f, and how much of their tips the lower lip
+covers, units."""
+LONG_CHIN = 1.06
+"""Height from nose to chin, units, from which on the chin follows an opening in full: shorter
+faces would be drawn to a point."""
+ROUND_THINS = 0.6
+"""Share of its own thickness that a lip loses to ROUND_OPEN."""
+ROUND_NARROWS, ROUND_EASES = 0.30, 0.38
+"""Share of the mouth's width that ROUND takes, and that ROUND_OPEN gives back: a wide mouth cannot
+be as narrow as a pursed one."""
 ROUND_STRAIGHTENS = 0.4
 """Share of the line of the lips' bow that rounding takes away."""
 
@@ -59,24 +70,36 @@ def opening_profile(across: np.ndarray, roundness: float = 0.0) -> np.ndarray:
 
     ``roundness`` 0 is a lens with pointed corners, as of lips just parted; 1 nearly an ellipse.
     """
-    arch = np.clip(1.0 - np.abs(across) ** (2.1 + 0.3 * roundness), 0.0, 1.0)
+    arch = np.clip(1.0 - np.abs(across / COMMISSURE) ** (2.1 + 0.3 * roundness), 0.0, 1.0)
     return arch ** (0.9 - 0.34 * roundness)
 
 
 class ExpressionFields:
     """The basis fields of one person."""
 
-    def __init__(self, landmarks: np.ndarray, frame: FaceFrame, lips: LipLines) -> None:
+    def __init__(
+        self, landmarks: np.ndarray, frame: FaceFrame, lips: LipLines, bite: np.ndarray
+    ) -> None:
         """Define the displacements at the mesh points.
 
         Args:
             landmarks: (478, 3), pixels.
             frame: of this face.
             lips: inner edges of the lips in the photo.
+            bite: heights of the upper teeth's edge over ``lips.x``, units.
         """
         self._frame = frame
         self._lips = lips
+        self._bite = bite
         self._points = frame.to_frame(landmarks)
+        middle = np.array(0.0)
+        self._thickness = {
+            -1: float(lips.upper_at(middle) - self._points[0, 1]),
+            0: 0.0,
+            1: float(self._points[17, 1] - lips.lower_at(middle)),
+        }
+        chin = self._points[topology.CHIN, 1] - self._points[topology.NOSE_BASE, 1]
+        self._chin_share = CHIN_SHARE * float(np.clip(chin / LONG_CHIN, 0.7, 1.0))
         self._depth = landmarks[:, 2].astype(np.float64) / frame.unit
         self._centre = (self._points[10] + self._points[152]) / 2
         # Nothing moves around the face, beginning close by where the jaw does not reach.
@@ -178,33 +201,47 @@ class ExpressionFields:
             edge = (self._lips.upper_at(place) + self._lips.lower_at(place)) / 2
         move[Basis.CLOSE, 1] = (self._lips.closed_at(place) - edge) * (1 - 0.15 * thickness)
         sink = CORNER_DROP * (1 - profile)
-        if side < 0:
-            move[Basis.OPEN, 1] = sink - UPPER_SHARE * profile * (1 - 0.12 * thickness)
-        else:
-            move[Basis.OPEN, 1] = sink + (1 - UPPER_SHARE) * profile * (1 - 0.14 * thickness)
+        outward = side * thickness * profile
+        own = self._thickness[side]
+        reach = -UPPER_SHARE if side < 0 else (1 - UPPER_SHARE)
+        # An even share of what there is: thin lips never vanish.
+        move[Basis.OPEN, 1] = sink + reach * profile - LIP_THINS * own * outward
         move[Basis.OPEN, 0] = -0.10 * across
         move[Basis.JAW, 1] = 0.1 * JAW_DROP * abs(across)
         if side > 0:
             move[Basis.JAW, 1] += 0.12 * JAW_DROP * thickness * profile
-        outward = side * thickness * profile
         half = self._half_width(x)
         move[Basis.SPREAD] = 0.19 * half * across, -0.012 * abs(across) - 0.018 * outward
         # A smile's bow straightens when the lips come forward.
         bow = float(self._lips.closed_at(np.array(0.0)) - self._lips.closed_at(place))
-        move[Basis.ROUND] = -0.30 * half * across, 0.034 * outward + ROUND_STRAIGHTENS * bow
+        move[Basis.ROUND] = -ROUND_NARROWS * half * across, 0.15 * own * outward
+        move[Basis.ROUND, 1] += ROUND_STRAIGHTENS * bow
+        move[Basis.ROUND_OPEN, 0] = ROUND_EASES * half * across
         move[Basis.PRESS] = 0.012 * across, -0.034 * outward
-        move[Basis.TUCK] = 0.0, -0.022 * (side < 0) * profile - 0.045 * max(outward, 0.0)
+        move[Basis.TUCK, 1] = -TUCK_RAISES * profile if side < 0 else self._to_teeth(x, profile)
+        move[Basis.TUCK, 1] -= 0.3 * own * max(outward, 0.0)
         move[Basis.SMILE] = 0.055 * across, -0.075 * across * across
         move[Basis.FROWN] = -0.01 * across, 0.05 * across * across
-        reach = -UPPER_SHARE if side < 0 else (1 - UPPER_SHARE)
         for basis, roundness in ((Basis.WIDE, 0.9), (Basis.ROUND_OPEN, 0.8)):
             rounder = 0.0 if side == 0 else float(opening_profile(np.array(across), roundness))
             move[basis, 1] = (reach - CORNER_DROP) * (rounder - profile)
         # Stretched lips are thinner, pouting ones are not.
-        move[Basis.WIDE, 1] -= LIP_THINS * outward
-        move[Basis.ROUND_OPEN, 1] += 0.4 * LIP_THINS * outward
+        move[Basis.WIDE, 1] -= LIP_THINS_WIDE * own * outward
+        move[Basis.ROUND_OPEN, 1] -= ROUND_THINS * own * outward
         move[Basis.WIDE, 0] = -0.05 * across
         return move
+
+    def _to_teeth(self, x: float, profile: float) -> float:
+        """How far the lower lip's edge at ``x`` moves for the tips of the upper teeth to rest on
+        it, when TUCK_APERTURE parts the lips."""
+        closed = float(self._lips.closed_at(np.array(x)))
+        opened = closed + TUCK_APERTURE * (
+            CORNER_DROP * (1 - profile) + (1 - UPPER_SHARE) * profile
+        )
+        upper = closed - (UPPER_SHARE * TUCK_APERTURE + TUCK_RAISES) * profile
+        tips = float(np.interp(x, self._lips.x, self._bite)) - TUCK_OVERLAP
+        # Teeth longer than that are covered further, not shown by a lower lip.
+        return min(max(tips, upper + 0.3 * TUCK_OVERLAP) - opened, 0.0) * profile**0.5
 
     def _skin(self, index: int) -> np.ndarray:
         """Displacements (basis, 2) of a point of the skin."""
@@ -219,8 +256,8 @@ class ExpressionFields:
         wide = np.exp(-0.5 * (distance / 0.34) ** 2)
         above = self._above_lip(x, y)
         below = self._below_lip(x, y)
-        opened = CHIN_SHARE * hinge
-        opened += below * (0.66 - CHIN_SHARE)
+        opened = self._chin_share * hinge
+        opened += below * (0.66 - self._chin_share)
         opened -= above * 0.7 * UPPER_SHARE
         opened = opened * (1 - near) + near * CORNER_DROP
         move[Basis.OPEN] = -0.10 * side * near, opened
@@ -230,7 +267,9 @@ class ExpressionFields:
         lid = smoothstep(-0.75, -0.55, np.array(y))
         move[Basis.SPREAD] = 0.19 * abs(corner_x) * side * near, -0.012 * near
         bow = float(self._lips.closed_at(np.array(0.0))) - corner_y
-        move[Basis.ROUND] = -0.30 * abs(corner_x) * side * near, ROUND_STRAIGHTENS * bow * near
+        round_x = abs(corner_x) * side * near
+        move[Basis.ROUND] = -ROUND_NARROWS * round_x, ROUND_STRAIGHTENS * bow * near
+        move[Basis.ROUND_OPEN, 0] = ROUND_EASES * round_x
         move[Basis.WIDE] = -0.05 * side * near, 0.0
         move[Basis.PRESS] = 0.012 * side * near, -0.012 * below
         move[Basis.TUCK] = 0.0, -0.03 * below - 0.012 * above
@@ -257,6 +296,8 @@ class ExpressionFields:
         ear_x = abs(self._points[topology.EAR_LEFT if x > 0 else topology.EAR_RIGHT, 0])
         out = np.clip((abs(x) - half) / max(ear_x - half, 0.1), 0.0, 1.0)
         line = -0.30 * out
+        # The chin is one piece of bone: its sides come down with its tip.
+        lever = lever * (1.35 - 0.35 * lever)
         return float(lever * smoothstep(line - 0.25, line + 0.40, np.array(y)))
 
     def _above_lip(self, x: float, y: float) -> float:

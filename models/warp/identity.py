@@ -149,7 +149,8 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
     yuv = rgb_to_yuv(rgb)
     frame = face_frame(landmarks)
     lips = find_lip_lines(landmarks, frame, yuv)
-    expression = ExpressionFields(landmarks, frame, lips)
+    inside = draw_mouth(rgb, landmarks, frame, lips, 0.6 * max(1.0, framed.scale))
+    expression = ExpressionFields(landmarks, frame, lips, inside.bite)
     alpha = person_alpha(framed.matte, frame.unit)
     cell = 8 if min(width, height) >= 900 else 4 if min(width, height) >= 300 else 2
 
@@ -200,7 +201,6 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
     lip_window = lip_window.grown(round(REACH * frame.unit))
     lip_texture = mend_rims(double(lip_window.cut(yuv)), lip_window, frame, lips)
     lip_texture = np.dstack([lip_texture, *lip_masks(lip_window, frame, lips)])
-    inside = draw_mouth(rgb, landmarks, frame, lips, 0.6 * max(1.0, framed.scale))
 
     eye_size = (_even(0.86 * frame.unit), _even(0.80 * frame.unit))
     eyes, eye_windows = _eyes(rgb, yuv, landmarks, frame, face_grid, eye_size, tensor)

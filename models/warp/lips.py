@@ -13,6 +13,9 @@ from models.warp.texture import Window
 
 CLOSED_GAP = 0.035
 """Measured gaps up to this many units count as closed lips: the mesh is no more exact."""
+COMMISSURE = 0.93
+"""Where the opening ends, as a position across the mouth. Beyond it the lips stay joined: they go
+round the corner of an open mouth, which lies inside the corner of the red."""
 _SAMPLES = 161
 _REACH = 0.06
 _OFFSETS = np.arange(-_REACH, _REACH + 0.002, 0.004)
@@ -152,7 +155,7 @@ def lip_masks(window: Window, frame: FaceFrame, lips: LipLines) -> tuple[np.ndar
     below_lower = (y - lips.lower_at(x)) * frame.unit
     # The hole ends at the corners.
     half = (frame.half_width_left + frame.half_width_right) / 2 * frame.unit
-    depth = np.minimum(below_upper, (1.03 - across) * half)
+    depth = np.minimum(below_upper, (COMMISSURE + 0.04 - across) * half)
     # Sharp between the lips; beyond the corners both sides agree and blend over a wide band.
     wide = 1.5 + 0.16 * frame.unit * smoothstep(0.97, 1.35, across)
     ramp = below_lower / wide + 1.0 - 0.5 * smoothstep(0.97, 1.1, across)

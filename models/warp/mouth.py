@@ -77,6 +77,8 @@ class MouthTextures:
     """float32 (3, 4, 2 height, 2 width): upper teeth, lower teeth, tongue; Y, U, V, opacity."""
     cavity: np.ndarray
     """Y, U, V of the dark: float32 (3,)."""
+    bite: np.ndarray
+    """Heights of the upper teeth's edge over the ``x`` of the lips' lines, units: (samples,)."""
 
 
 def draw_mouth(
@@ -124,7 +126,16 @@ def draw_mouth(
         drawn = _with_own(drawn, lower, yuv, frame, at + down, False)
     layers = np.stack([*rows, drawn, _finish(*_tongue(x, y, colours), blur + 0.02 * frame.unit)])
     layers[:, 0] += _grain(yuv, landmarks, frame, layers.shape[2:], sharpness)
-    return MouthTextures(window, layers, rgb_to_yuv(colours.cavity[None])[0])
+    if upper is None:
+        bite = closed + upper_edge(along_arch(lips.x, turn) / (0.5 + 0.5 * spread))
+    else:
+        bite = upper.at(upper.edge, lips.x)
+    return MouthTextures(window, layers, rgb_to_yuv(colours.cavity[None])[0], bite)
+
+
+def upper_edge(x: np.ndarray) -> np.ndarray:
+    """How far drawn upper teeth reach below the closed lips at a place ``x`` along the arch."""
+    return UPPER_EDGE - 0.055 * np.clip(np.abs(x) / sum(UPPER_WIDTHS), 0, 1) ** 2
 
 
 def mesh_yaw(landmarks: np.ndarray) -> float:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from models.i420 import i420_to_rgb, rgb_to_yuv
 from models.warp.anatomy import face_frame
@@ -79,3 +81,25 @@ def test_own_teeth_show_again_in_their_place(smiling, pose) -> None:
     both = again & smiling.teeth
     change = picture[both].astype(float) - smiling.rgb[both]
     assert np.abs(np.median(change)) < 35  # less the shade of the lips
+
+
+def test_the_lower_lip_comes_up_to_short_teeth_for_an_f(smiling, pose) -> None:
+    """No dark is seen between it and the tips of teeth that end higher than drawn ones would."""
+    rgb = smiling.rgb.copy()
+    lips = find_lip_lines(smiling.landmarks, smiling.frame, rgb_to_yuv(rgb))
+    columns, rows = np.meshgrid(np.arange(rgb.shape[1]), np.arange(rgb.shape[0]))
+    at = smiling.frame.to_frame(np.stack([columns, rows], -1).astype(float))
+    x, y = at[..., 0], at[..., 1]
+    between = (y > lips.upper_at(x)) & (y < lips.lower_at(x)) & (np.abs(x) < 0.4)
+    rgb[between & (y > lips.upper_at(x) + 0.055)] = (40, 24, 24)
+    who = build_identity(SimpleNamespace(**{**vars(smiling), "rgb": rgb}))
+    black = torch.zeros_like(who.inside[1:])
+    who = replace(who, inside=torch.cat([who.inside[:1], black]))
+    closed = float(lips.closed_at(np.array(0.0)))
+    middle = (np.abs(x) < 0.1) & (np.abs(y - closed) < 0.1)
+    f, apart = (
+        i420_to_rgb(p)[middle].max(1)
+        for p in render([pose(who, labiodental=1.0), pose(who, aperture=0.1)])
+    )
+    assert (apart < 70).mean() > 0.1
+    assert (f < 70).mean() < 0.01

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from models.face import topology
+from models.i420 import rgb_to_yuv
+from models.warp.anatomy import face_frame
+from models.warp.basis import coefficients
+from models.warp.expression import ExpressionFields
+from models.warp.lips import find_lip_lines
+from models.warp.motion import INDEX, rest
+
+
+def moved(fields: np.ndarray, **channels: float) -> np.ndarray:
+    """Displacements (2, m) of fields (basis, 2, m) under a motion."""
+    motion = rest()
+    for name, value in channels.items():
+        motion[INDEX[name]] = value
+    weights = coefficients(torch.from_numpy(motion)[None])[0].numpy()
+    return np.tensordot(weights, fields, 1)
+
+
+@pytest.fixture(scope="module")
+def lips(framed):
+    return find_lip_lines(framed.landmarks, face_frame(framed.landmarks), rgb_to_yuv(framed.rgb))
+
+
+@pytest.mark.parametrize("thinner", [0.0, 0.6])
+def test_lips_thin_by_a_share_of_themselves(framed, lips, thinner) -> None:
+    """Full or thin, a wide open mouth leaves a lip half of its thickness or more."""
+    frame = face_frame(framed.landmarks)
+    landmarks = framed.landmarks.copy()
+    points = frame.to_frame(landmarks)
+    for row in (topology.LIPS_OUTER_UPPER, topology.LIPS_OUTER_LOWER):
+        inner = lips.closed_at(points[list(row), 0])
+        points[list(row), 1] += thinner * (inner - points[list(row), 1])
+    landmarks[:, :2] = frame.to_pixels(points)
+    expression = ExpressionFields(landmarks, frame, lips, np.zeros_like(lips.x) + 0.04)
+    middle = float(lips.closed_at(np.array(0.0)))
+    for fields, outer in ((expression.upper, points[0]), (expression.lower, points[17])):
+        at = np.array([[0.0, middle], outer])
+        before = np.ptp(at[:, 1])
+        wide = at + moved(fields(at), aperture=0.45, jaw=1.0).T
+        assert 0.5 * before < np.ptp(wide[:, 1]) < before
+
+
+def test_a_round_mouth_that_opens_wide_is_not_the_narrow_one_of_oo(framed, lips) -> None:
+    frame = face_frame(framed.landmarks)
+    expression = ExpressionFields(framed.landmarks, frame, lips, np.zeros_like(lips.x) + 0.04)
+    corners = frame.to_frame(framed.landmarks)[[61, 291]]
+    fields = expression.lower(corners)
+    width = np.ptp(corners[:, 0])
+    pursed, round_, plain = (
+        np.ptp((corners + moved(fields, **motion).T)[:, 0]) / width
+        for motion in (
+            {"aperture": 0.05, "width": -0.8},
+            {"aperture": 0.36, "width": -0.8},
+            {"aperture": 0.36},
+        )
+    )
+    assert pursed < 0.80
+    assert pursed - 0.06 < round_ < plain - 0.06
