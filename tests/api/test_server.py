@@ -124,8 +124,11 @@ class TestOpening:
         before = asyncio.all_tasks()
         async with running_services(self.settings(tmp_path)) as services:
             await services.store.check()
-            (sample,) = await services.store.avatars_of(None)
-            assert sample.id == "PUBLIC/Avatars/sample"
+            # The start does not wait for the sample's portrait to be examined.
+            async with asyncio.timeout(60):
+                while not (samples := await services.store.avatars_of(None)):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            assert [sample.id for sample in samples] == ["PUBLIC/Avatars/sample"]
         await asyncio.sleep(0.05)
         assert asyncio.all_tasks() == before
 
