@@ -9,36 +9,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.engine import FPS
+from models.warp.articulation import BEFORE, limited, mouth
 from models.warp.idle import Idle, smooth_noise
 from models.warp.motion import CHANNELS, INDEX, WarpPose, rest
 from models.warp.prosody import Prosody
-from models.warp.speech_to_motion import COLUMN, ROWS_PER_FRAME, MotionStream, SpeechToMotion
+from models.warp.speech_to_motion import ROWS_PER_FRAME, MotionStream, SpeechToMotion
 
 if TYPE_CHECKING:
     from models.warp.identity import WarpIdentity
 
 APERTURE_GAIN = 0.40
 """Lip gap of an open "ah" over the distance of the pupils, said with usual effort."""
-_WIDEST = 0.45
-"""No lip gap is wider, over the distance of the pupils."""
-
-# A network trained on squared error is timid: it says less than it means. These stretch its words
-# back: (what it says when the lips rest, factor).
-_APERTURE_STRETCH = (0.16, 1.45)
-_JAW_STRETCH = (0.10, 1.3)
-_WIDTH_STRETCH = (0.0, 1.3)
-_FIRES = (0.35, 0.60)
-"""Probability at which a closure begins to show, and from which on it is complete."""
-_HOLDS = 0.30
-"""Lips once pressed together stay so down to this probability."""
-_TONGUE_SHOWS = (0.30, 0.90)
-
-_CLOSING, _OPENING = 0.34, 0.5
-"""Change per frame of how far the mouth takes part: shut 120 ms into a pause, and parting again
-within the 80 ms in which mouths open before they sound."""
-
-_FASTEST = 0.18
-"""The most the lips part in a frame, over the pupils' distance: 0.28 m/s. Shutting is faster."""
+_TAKES_PART = 0.34
+"""Change per frame of how far the mouth takes part: shut 120 ms into a pause, and ready to sound in
+as long. The sound is heard 100 ms ahead, so mouths open before it, as people's do."""
 
 _EASE_IN = (0.55, 0.2)
 _EASE_OUT = (0.85, 0.6, 0.35, 0.12)
@@ -71,53 +55,9 @@ class _Moment:
     """The stretch of speech acted, counted from 1; 0 is none, idling."""
     part: float = 1.0
     """How far the mouth takes part in what the network says: 0 in pauses."""
-    row: np.ndarray | None = None
-    """The last row of speech acted."""
+    rows: np.ndarray | None = None
+    """The last rows of speech acted: (BEFORE, len(ROW))."""
     prosody: Prosody = field(default_factory=Prosody)
-
-
-def _ramp(x: float, limits: tuple[float, float]) -> float:
-    return float(np.clip((x - limits[0]) / (limits[1] - limits[0]), 0.0, 1.0))
-
-
-def _stretch(x: float, by: tuple[float, float]) -> float:
-    return (x - by[0]) * by[1]
-
-
-def mouth(
-    rows: np.ndarray, aperture_gain: float, part: float = 1.0, pressed: bool = False
-) -> np.ndarray:
-    """Motion of the mouth in one frame.
-
-    Args:
-        rows: float32, (rows, len(ROW)), as from ``MotionStream.take``: those before and after the
-            frame's instant.
-        aperture_gain: lip gap of aperture 1 over the distance of the pupils.
-        part: how far the mouth takes part, 0 (lips rest) to 1. Lips may press together at 0, too:
-            the first "p" after a silence must not wait.
-        pressed: the lips were pressed together in the frame before.
-
-    Returns:
-        float32, (len(CHANNELS),), zero but for the mouth. Shapes are averaged over the frame;
-        a closure, often shorter than a frame, shows if it falls anywhere into it.
-    """
-    mean, most = rows.mean(axis=0), rows.max(axis=0)
-    closure = _ramp(most[COLUMN["closure"]], _FIRES)
-    if pressed and most[COLUMN["closure"]] > _HOLDS:
-        closure = 1.0
-    labiodental = _ramp(most[COLUMN["labiodental"]], _FIRES) * (1.0 - closure)
-    aperture = max(0.0, _stretch(mean[COLUMN["aperture"]], _APERTURE_STRETCH))
-    motion = rest()
-    aperture = min(_WIDEST, aperture_gain * min(1.1, aperture))
-    motion[INDEX["aperture"]] = aperture * (1.0 - closure) * (1.0 - 0.6 * labiodental)
-    motion[INDEX["width"]] = np.clip(_stretch(mean[COLUMN["width"]], _WIDTH_STRETCH), -1.0, 1.0)
-    motion[INDEX["jaw"]] = np.clip(_stretch(mean[COLUMN["jaw"]], _JAW_STRETCH), 0.0, 1.0)
-    motion[INDEX["jaw"]] *= 1.0 - 0.5 * closure
-    motion[INDEX["tongue"]] = _ramp(most[COLUMN["tongue"]], _TONGUE_SHOWS)
-    motion[INDEX["labiodental"]] = labiodental
-    motion *= np.float32(part)
-    motion[INDEX["closure"]] = closure
-    return motion
 
 
 class WarpActor:
@@ -210,11 +150,9 @@ class WarpActor:
         while speaking and len(poses) < n:
             segment = self._segments[0]
             frames = min(n - len(poses), segment.heard // ROWS_PER_FRAME)
-            rows = segment.take(frames * ROWS_PER_FRAME)
-            loudness = np.concatenate([rows[:, COLUMN["loudness"]], segment.ahead])
-            for i, frame in enumerate(rows.reshape(frames, ROWS_PER_FRAME, -1)):
-                ahead = loudness[i * ROWS_PER_FRAME + 1 :]
-                poses.append(self._advance(frame, ahead))
+            views = segment.take_views(frames * ROWS_PER_FRAME)
+            for first, second in zip(views[::2], views[1::2], strict=True):
+                poses.append(self._advance(np.concatenate([first[:1], second])))
             if segment.finished and segment.heard == 0:
                 self._segments.popleft()
                 self._first += 1
@@ -222,35 +160,36 @@ class WarpActor:
             poses.append(self._advance(None))
         return poses
 
-    def _advance(self, rows: np.ndarray | None, ahead: np.ndarray | None = None) -> WarpPose:
-        """Act one frame, of speech (its ``rows``, and the loudness after the first of them) or
-        idling."""
+    def _advance(self, heard: np.ndarray | None) -> WarpPose:
+        """Act one frame, of speech (``heard``: its two rows and those ahead) or idling."""
         before = self._now
         now = replace(before, frame=before.frame + 1)
-        if rows is None or ahead is None:
-            now = replace(now, source=0, part=1.0, row=None, prosody=before.prosody.idle())
+        if heard is None:
+            now = replace(now, source=0, part=1.0, rows=None, prosody=before.prosody.idle())
             wanted = rest()
         else:
             fresh = before.source != self._first
+            if fresh or before.rows is None:
+                rows = np.concatenate([heard[:1]] * BEFORE + [heard])
+            else:
+                rows = np.concatenate([before.rows, heard])
             # A picture is of the instant it is stamped with, the beginning of its 40 ms: that lies
             # between the last row of the frame before and the first of its own.
-            first = rows[:1] if fresh or before.row is None else before.row[None]
-            shown = np.concatenate([first, rows[:1]])
-            prosody = before.prosody.hear(shown, ahead, fresh)
-            step = -_CLOSING if prosody.in_pause else _OPENING
+            prosody = before.prosody.hear(rows[BEFORE - 1 :], fresh)
+            step = -_TAKES_PART if prosody.in_pause else _TAKES_PART
             part = 0.0 if fresh and prosody.in_pause else 1.0 if fresh else before.part + step
             part = min(1.0, max(0.0, part))
-            now = replace(now, source=self._first, part=part, row=rows[-1], prosody=prosody)
+            kept = rows[ROWS_PER_FRAME : ROWS_PER_FRAME + BEFORE]
+            now = replace(now, source=self._first, part=part, rows=kept, prosody=prosody)
             gain = self._aperture_gain * prosody.effort
-            wanted = mouth(shown, gain, part, before.mouth[INDEX["closure"]] > 0.99)
+            wanted = mouth(rows, gain, part, before.mouth)
         if now.source != before.source:
             fading = _EASE_IN if now.source else _EASE_OUT
             now = replace(now, difference=before.mouth - wanted, fading=fading)
         if now.fading:
             wanted = wanted + now.difference * np.float32(now.fading[0])
             wanted[_NOT_NEGATIVE] = wanted[_NOT_NEGATIVE].clip(min=0.0)
-        lips = INDEX["aperture"]
-        wanted[lips] = min(wanted[lips], before.mouth[lips] + _FASTEST)
+        wanted = limited(wanted, before.mouth)
         self._past.append(before)
         self._now = replace(now, mouth=wanted, fading=now.fading[1:])
         listening = 1.0 - now.prosody.activity

@@ -19,8 +19,8 @@ PAUSE_ROWS = 7
 
 _SPEAKS = 0.35
 """Probability of speech below which a row counts as silent, too, however loud the noise."""
-_PAUSE_S, _FAINT_PAUSE_S = 0.16, 0.08
-"""Seconds of that after which it is a pause; the second is enough while it is faint."""
+_SILENT_ROWS = 10
+"""Rows (200 ms) of that which are a pause; while it is faint, ``PAUSE_ROWS`` are enough."""
 _QUIET, _QUIET_BELOW, _FAINT_BELOW = 0.15, 0.45, 0.25
 """A row is quiet below this loudness, or this much (22 dB) below the voice's average; faint by
 half that."""
@@ -60,9 +60,10 @@ class Prosody:
 
     heard_s: float = 0.0
     """Seconds of speech the averages rest on."""
-    silent_s: float = 0.0
+    silent_rows: int = 0
+    """Rows in a row in which nobody speaks, those ahead included."""
     quiet_rows: int = 0
-    """Rows that are quiet in a row, those ahead included."""
+    """Likewise of quiet rows."""
     in_pause: bool = False
     loud: float = 0.0
     average: float = 0.0
@@ -80,27 +81,33 @@ class Prosody:
         """The next frame, in which nothing is said."""
         return self._moved(0.0, 0.0)
 
-    def hear(self, rows: np.ndarray, ahead: np.ndarray, fresh: bool) -> Prosody:
+    def hear(self, heard: np.ndarray, fresh: bool) -> Prosody:
         """The next frame of speech.
 
         Args:
-            rows: float32, (rows, len(ROW)), those the frame shows.
-            ahead: float32, (rows,), loudness from the frame's last row on, as far as heard.
+            heard: float32, (2 or more, len(ROW)): the two rows the frame shows, and those after
+                them as far as heard.
             fresh: the first frame of a stretch of speech.
         """
+        rows = heard[:2]
         speech = float(rows[:, COLUMN["speech"]].max())
         loud = float(rows[:, COLUMN["loudness"]].max())
-        silent_s = 0.0 if speech > _SPEAKS else (0.0 if fresh else self.silent_s) + _DT
-        near = np.concatenate([rows[:, COLUMN["loudness"]], ahead])[:PAUSE_ROWS]
-        below = self.average - float(near.max())
+        near = heard[:PAUSE_ROWS].max(axis=0)
+        below = self.average - float(near[COLUMN["loudness"]])
         bears = _SETTLED if self.in_pause else 0.0
-        quiet = below > _QUIET_BELOW - bears or float(near.max()) < _QUIET
-        quiet_rows = max(len(near), self.quiet_rows + 2 if self.quiet_rows else 0)
-        # Where little has been heard ahead, what was quiet before vouches for the pause.
+        quiet = below > _QUIET_BELOW - bears or float(near[COLUMN["loudness"]]) < _QUIET
+        silent = float(near[COLUMN["speech"]]) < _SPEAKS
+
+        # Where little has been heard ahead, what was before vouches for the pause.
+        def lasting(rows: int) -> int:
+            return max(min(len(heard), PAUSE_ROWS), 0 if fresh or not rows else rows + 2)
+
+        quiet_rows = lasting(self.quiet_rows) if quiet else 0
+        silent_rows = lasting(self.silent_rows) if silent else 0
         in_pause = (
-            silent_s > _PAUSE_S
-            or (silent_s > _FAINT_PAUSE_S and below > _FAINT_BELOW)
-            or (quiet and quiet_rows >= PAUSE_ROWS)
+            silent_rows >= _SILENT_ROWS
+            or (silent_rows >= PAUSE_ROWS and below > _FAINT_BELOW)
+            or quiet_rows >= PAUSE_ROWS
         )
 
         # Noise in a pause may sound like an "s": a voice's average forgets it only slowly.
@@ -118,12 +125,12 @@ class Prosody:
         energy = self.energy * (1.0 - speech * _DT / _EFFORT_S) + power
         share = self.treble + (power / energy if energy > 0 else 0.0) * (treble - self.treble)
         louder = self.loud + min(1.0, _DT / 0.08) * (loud - self.loud)
-        heard = replace(
-            self, heard_s=heard_s, silent_s=silent_s, in_pause=in_pause, loud=louder,
-            quiet_rows=quiet_rows if quiet else 0,
+        known = replace(
+            self, heard_s=heard_s, silent_rows=silent_rows, quiet_rows=quiet_rows,
+            in_pause=in_pause, loud=louder,
             average=average, treble=share, energy=energy,
         )  # fmt: skip
-        return heard._moved(speech, max(0.0, louder - average) * 5.0)
+        return known._moved(speech, max(0.0, louder - average) * 5.0)
 
     def _moved(self, speech: float, emphasis: float) -> Prosody:
         rise = 0.3 if speech > self.activity else 2.0

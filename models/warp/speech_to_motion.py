@@ -205,9 +205,10 @@ class MotionStream:
         self._finished = False
         self._stepped = 0  # rows that went through the network
         self._taken = 0
-        self._rows = np.zeros((0, len(OUTPUTS)), np.float32)  # from row _taken on
-        self._sound = np.zeros((0, 2), np.float32)  # likewise: loudness, treble
-        self._final = 0  # rows [0, _final) are final
+        # Of what was heard from row _taken on: the network's readings, each of LOOKAHEAD + 1 rows,
+        # the newest first, and the sound's own columns.
+        self._said = np.zeros((0, LOOKAHEAD + 1, len(OUTPUTS)), np.float32)
+        self._sound = np.zeros((0, 2), np.float32)
 
     @property
     def finished(self) -> bool:
@@ -259,22 +260,33 @@ class MotionStream:
         Raises:
             ValueError: more rows than have been heard.
         """
+        views = self.take_views(rows)
+        return np.array([view[0] for view in views], np.float32).reshape(rows, len(ROW))
+
+    def take_views(self, rows: int) -> list[np.ndarray]:
+        """The next ``rows`` rows, each with what is guessed of the rows after it.
+
+        Returns:
+            Of each row, float32, (1 to LOOKAHEAD + 1, len(ROW)): itself and the rows after it, as
+            the network understood them when it had heard LOOKAHEAD rows more, or all there was.
+
+        Raises:
+            ValueError: more rows than have been heard.
+        """
         if not 0 <= rows <= self.heard:
             raise ValueError(f"cannot take {rows} rows of motion: {self.heard} rows were heard")
         heard = self._samples // ROW_SAMPLES + (LOOKAHEAD if self._finished else 0)
-        while self._final < self._taken + rows and self._stepped < heard:
-            needed = self._taken + rows + LOOKAHEAD - self._stepped
-            self._step(min(max(needed, self.BLOCK), heard - self._stepped))
-        taken = np.column_stack([self._rows[:rows], self._sound[:rows]])
-        self._rows, self._sound = self._rows[rows:], self._sound[rows:]
+        needed = min(self._taken + rows + LOOKAHEAD, heard) if rows else 0
+        while self._stepped < needed:
+            self._step(min(max(needed - self._stepped, self.BLOCK), heard - self._stepped))
+        views = []
+        for row in range(rows):
+            last = min(row + LOOKAHEAD, len(self._said) - 1)
+            said = self._said[last, last - row :: -1]
+            views.append(np.column_stack([said, self._sound[row : last + 1]]))
+        self._said, self._sound = self._said[rows:], self._sound[rows:]
         self._taken += rows
-        return taken
-
-    @property
-    def ahead(self) -> np.ndarray:
-        """Loudness of the next rows, as far as the network has come, at most ``LOOKAHEAD``:
-        float32, (rows,). All of them where their speech was heard before the last ``take``."""
-        return self._sound[:LOOKAHEAD, 0]
+        return views
 
     @_one_thread()
     @torch.inference_mode()
@@ -285,16 +297,8 @@ class MotionStream:
         mel = self._mel.push(pcm)
         said, _, self._state = self._network(mel[None], self._state)
         said[..., PROBABILITIES] = torch.sigmoid(said[..., PROBABILITIES])
-        said = said[0].cpu().numpy()
-        last = self._stepped + rows - 1
-        final = said[max(0, LOOKAHEAD - self._stepped) :, LOOKAHEAD]
-        first_new = max(0, self._stepped - LOOKAHEAD)
-        drafts = [said[-1, d] for d in range(min(LOOKAHEAD, last + 1) - 1, -1, -1)]
-        kept = self._rows[: max(0, first_new - self._taken)]
-        new = np.concatenate([final, np.array(drafts, np.float32).reshape(-1, len(OUTPUTS))])
-        self._rows = np.concatenate([kept, new[max(0, self._taken - first_new) :]])
+        self._said = np.concatenate([self._said, said[0].cpu().numpy()])
         self._stepped += rows
-        self._final = max(0, self._stepped - LOOKAHEAD)
 
     def _next_samples(self, count: int) -> np.ndarray:
         pieces, missing = [], count

@@ -20,7 +20,7 @@ HEAD = [INDEX[name] for name in ("yaw", "pitch", "roll")]
 LARGEST_STEP = {
     "aperture": 0.45,  # of the pupils' distance: lips that leave a shouted "ah" for a "p"
     "width": 0.8,
-    "jaw": 0.7,
+    "jaw": 0.5,
     "yaw": 1.0,
     "pitch": 1.0,
     "roll": 1.0,
@@ -144,6 +144,18 @@ def test_a_long_pause_inside_speech_closes_the_lips_and_speech_opens_them(networ
 def test_lips_part_no_faster_than_lips_can(network, speech):
     motion = speak(actor(network), np.tile(speech, 2))
     assert np.diff(motion[:, INDEX["aperture"]]).max() <= 0.19
+
+
+def test_after_a_pause_the_mouth_opens_before_it_sounds(network, speech):
+    vowel = speech[int(0.66 * 16_000) : int(0.80 * 16_000)]
+    quiet = np.zeros(20 * FRAME, np.int16)
+    motion = speak(actor(network), np.concatenate([vowel, quiet, np.tile(vowel, 3)]))
+    onset = -(-len(vowel) // FRAME) + 20
+    aperture = motion[:, INDEX["aperture"]]
+    assert aperture[onset - 4] < 0.01
+    assert aperture[onset - 1] > 0.01
+    opening = aperture[onset - 5 : onset + 8]
+    assert np.argmax(opening > 0.2) - np.argmax(opening > 0.01) >= 3, "not at once"
 
 
 def with_pause(speech: np.ndarray, frames: int, noise: float) -> np.ndarray:

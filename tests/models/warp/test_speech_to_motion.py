@@ -109,6 +109,20 @@ def test_early_rows_are_a_fair_guess_of_the_final_ones(network, speech):
     assert np.corrcoef(aperture, final)[0, 1] > 0.6
 
 
+def test_a_view_goes_on_from_its_row_with_what_comes(network, speech):
+    whole = rows_of(network, speech)
+    stream = MotionStream(network)
+    stream.hear(speech[: 60 * ROW_SAMPLES])
+    views = stream.take_views(60)
+    assert [len(view) for view in views] == [1 + LOOKAHEAD] * 55 + [5, 4, 3, 2, 1]
+    loudness, aperture = COLUMN["loudness"], COLUMN["aperture"]
+    for row, view in enumerate(views):
+        np.testing.assert_allclose(view[:, loudness], whole[row : row + len(view), loudness])
+    np.testing.assert_allclose([view[0] for view in views[:55]], whole[:55], atol=2e-3)
+    guessed = np.array([view[3, aperture] for view in views[:55]])
+    assert np.corrcoef(guessed, whole[3:58, aperture])[0, 1] > 0.9
+
+
 def test_finish_pads_to_whole_frames(network):
     stream = MotionStream(network)
     stream.hear(np.zeros(641, np.int16))
