@@ -46,6 +46,9 @@ JAW_DROP = 0.17
 TEETH_SHARE, TEETH_JAW = 0.57, 0.05
 """How far the lower teeth follow an opening of 1, and the jaw channel."""
 TONGUE_SHARE, TONGUE_JAW = 0.34, 0.03
+TONGUE_TIP = 0.05
+"""How much higher than in a closed mouth a raised tongue goes, in units: what shows then between
+the teeth is its tip."""
 
 
 def coefficients(motion: torch.Tensor) -> torch.Tensor:
@@ -63,7 +66,7 @@ def coefficients(motion: torch.Tensor) -> torch.Tensor:
     width = channel("width").clamp(-1.2, 1.2)
     smile = channel("smile").clamp(-1, 1.2)
     brow = channel("brow").clamp(-1.2, 1.2)
-    lift = channel("tongue").clamp(0, 1) * (TONGUE_SHARE * aperture + TONGUE_JAW * jaw)
+    lift = channel("tongue").clamp(0, 1) * (TONGUE_TIP + TONGUE_SHARE * aperture + TONGUE_JAW * jaw)
     return torch.stack(
         [
             torch.ones_like(aperture),

@@ -23,7 +23,8 @@ from models.warp.jaw import inside_jaw, jaw_sheet
 from models.warp.layout import below, border_blend, face_grid_over, mouth_grid_over
 from models.warp.lip_rim import mend_rims
 from models.warp.lips import find_lip_lines, lip_masks
-from models.warp.mouth import BEHIND_LIPS, draw_mouth, rigid_layers
+from models.warp.mouth import draw_mouth, rigid_layers
+from models.warp.teeth import BEHIND_LIPS
 from models.warp.texture import Window, double
 
 REACH = 0.35

@@ -13,7 +13,7 @@ from models.warp.texture import Window
 
 CLOSED_GAP = 0.035
 """Measured gaps up to this many units count as closed lips: the mesh is no more exact."""
-COMMISSURE = 0.93
+COMMISSURE = 0.96
 """Where the opening ends, as a position across the mouth. Beyond it the lips stay joined: they go
 round the corner of an open mouth, which lies inside the corner of the red."""
 _SAMPLES = 161

@@ -9,27 +9,24 @@ import numpy as np
 
 from models.face import topology
 from models.i420 import rgb_to_yuv, yuv_to_rgb
-from models.warp.anatomy import FaceFrame, smoothstep
+from models.warp.anatomy import FaceFrame
 from models.warp.basis import TEETH_JAW, TEETH_SHARE, TONGUE_JAW, TONGUE_SHARE, Basis
 from models.warp.lips import LipLines
-from models.warp.own_teeth import ToothRow, find_own_teeth, paint_row
+from models.warp.own_teeth import find_own_teeth
+from models.warp.teeth import (
+    LOWER_EDGE,
+    LOWER_HEIGHT,
+    UPPER_HEIGHT,
+    along_arch,
+    draw_row,
+    lower_edge,
+    upper_edge,
+)
 from models.warp.texture import Window
+from models.warp.tongue import draw_tongue
+from models.warp.tooth_row import ToothRow, paint_row
 
-# Widths of the upper teeth as seen from the front, from the middle outwards, in distances of the
-# pupils (about 63 mm): incisors, canine, premolars, molar, the outer ones turned away.
-UPPER_WIDTHS = (0.128, 0.100, 0.098, 0.078, 0.066, 0.055)
-LOWER_WIDTHS = (0.080, 0.086, 0.092, 0.080, 0.070, 0.055)
-UPPER_EDGE = 0.042
-"""How far the upper incisors reach below the line where the lips meet, units."""
-OWN_LENGTH = 0.165
-"""Height of a tooth that the photo shows in part, edge to gum, units."""
-LOWER_EDGE = 0.012
-"""Height of the lower incisors' edge below that line, mouth closed."""
-ARCH = 2.0
-"""Bend of the dental arch: depth over the square of the half width, 1/units."""
-BEHIND_LIPS = 0.10
-"""How far the incisors lie behind the lips' surface, units."""
-BRIGHTER = 1.45
+BRIGHTER = 1.6
 """How much brighter teeth may be than anything seen between the photo's parted lips."""
 MOST_GRAIN = 3.0
 """Strongest grain put on the teeth, in steps of Y: beyond it is texture of the skin."""
@@ -98,12 +95,18 @@ def draw_mouth(
     colours = mouth_colours(rgb, landmarks, frame)
     if own is not None:
         colours = replace(colours, teeth=yuv_to_rgb(own.colour[None])[0])
+        if own.upper is not None and own.upper.gum is not None:
+            colours = replace(colours, gums=yuv_to_rgb(own.upper.gum[None])[0] / 0.75)
     elif lips.gap > 0:
         # Parted lips show how much light gets in there.
         limit = (
             BRIGHTER * _brightest_between(yuv, frame, lips) / rgb_to_yuv(colours.teeth[None])[0, 0]
         )
-        colours = replace(colours, teeth=colours.teeth * min(1.0, limit))
+        dim = min(1.0, limit)
+        # Little light has come in past the lips, and is as red.
+        colours = replace(
+            colours, teeth=colours.teeth * dim * (1.0 - (1.0 - dim) * np.array([0.0, 0.10, 0.14]))
+        )
     half = 0.62 * frame.unit
     left, top = np.floor(frame.origin - (half, 0.62 * frame.unit)).astype(int)
     window = Window(int(left), int(top), int(2 * half) + 2, int(1.2 * frame.unit) + 2)
@@ -113,50 +116,47 @@ def draw_mouth(
     # Faces differ in the width of their mouths, teeth go along with about half of that.
     turn = mesh_yaw(landmarks)
     spread = (frame.half_width_left + frame.half_width_right) / (0.8 * np.cos(turn))
-    x = along_arch(x, turn) / (0.5 + 0.5 * spread)
+    widening = 0.5 + 0.5 * spread
+    x = along_arch(x, turn) / widening
     blur = 2 * np.hypot(sharpness, 0.35)
     upper, lower = (own.upper, own.lower) if own else (None, None)
-    # The upper teeth are where the photo has them, the lower ones go back with the jaw.
-    shift = 0.0 if upper is None else _middle(upper) - closed - UPPER_EDGE
-    drawn = _finish(*_teeth(x, y - shift, colours, upper=True), blur)
-    rows = [drawn if upper is None else _with_own(drawn, upper, yuv, frame, at, True)]
-    drawn = _finish(*_teeth(x, y, colours, upper=False), blur)
-    if lower is not None:
-        down = np.array([0.0, _middle(lower) - closed - LOWER_EDGE])
-        drawn = _with_own(drawn, lower, yuv, frame, at + down, False)
-    layers = np.stack([*rows, drawn, _finish(*_tongue(x, y, colours), blur + 0.02 * frame.unit)])
+    rows = []
+    for row, is_upper in ((upper, True), (lower, False)):
+        # Teeth are where the photo has them, but the lower ones go back with the jaw.
+        back = 0.0 if row is None or is_upper else _middle(row) - closed - LOWER_EDGE
+        height = _above_edge(row, is_upper, at, x, y, back)
+        size = UPPER_HEIGHT if is_upper else LOWER_HEIGHT
+        if row is not None and row.gum is not None:
+            size = float(np.median(row.length))
+        picture = draw_row(x, height, size, colours.teeth, colours.gums, is_upper)
+        drawn = _finish(*picture, blur)
+        if row is not None:
+            drawn = _with_own(drawn, row, yuv, frame, at + np.array([0.0, back]), is_upper)
+        rows.append(drawn)
+    tongue = _finish(*draw_tongue(x, y, colours.tongue), blur + 0.02 * frame.unit)
+    layers = np.stack([*rows, tongue])
     layers[:, 0] += _grain(yuv, landmarks, frame, layers.shape[2:], sharpness)
     if upper is None:
-        bite = closed + upper_edge(along_arch(lips.x, turn) / (0.5 + 0.5 * spread))
+        bite = closed + upper_edge(along_arch(lips.x, turn) / widening)
     else:
         bite = upper.at(upper.edge, lips.x)
     return MouthTextures(window, layers, rgb_to_yuv(colours.cavity[None])[0], bite)
 
 
-def upper_edge(x: np.ndarray) -> np.ndarray:
-    """How far drawn upper teeth reach below the closed lips at a place ``x`` along the arch."""
-    return UPPER_EDGE - 0.055 * np.clip(np.abs(x) / sum(UPPER_WIDTHS), 0, 1) ** 2
+def _above_edge(
+    row: ToothRow | None, is_upper: bool, at: np.ndarray, x: np.ndarray, y: np.ndarray, back: float
+) -> np.ndarray:
+    """Height above the biting edge of drawn teeth: they go on from those that the photo shows."""
+    if row is not None:
+        edge = row.at(row.edge, at[..., 0]) - back
+        return edge - at[..., 1] if is_upper else at[..., 1] - edge
+    return upper_edge(x) - y if is_upper else y - lower_edge(x)
 
 
 def mesh_yaw(landmarks: np.ndarray) -> float:
     """How far the mesh's eyes are turned to the picture's right, radians."""
     right, left = landmarks[topology.RIGHT_EYE_CORNERS[0]], landmarks[topology.LEFT_EYE_CORNERS[0]]
     return float(np.arctan2(left[2] - right[2], left[0] - right[0]))
-
-
-def along_arch(x: np.ndarray, yaw: float) -> np.ndarray:
-    """Place along the arch of the teeth, as seen from the front, of what a turned head shows at x.
-
-    The arch is a parabola ``depth = ARCH * X^2`` behind the lips, and a turn shows
-    ``x = X cos(yaw) - depth sin(yaw)``: the far side is compressed, the near one stretched. Places
-    no tooth can be seen at get one beyond the row's end.
-    """
-    sin, cos = np.sin(yaw), np.cos(yaw)
-    if abs(sin) < 0.01:
-        return x
-    inside = cos * cos - 4 * ARCH * sin * (x + BEHIND_LIPS * sin)
-    place = (cos - np.sqrt(np.maximum(inside, 0.0))) / (2 * ARCH * sin)
-    return np.where(inside > 0, place, np.sign(sin) * 9.0)
 
 
 def _brightest_between(yuv: np.ndarray, frame: FaceFrame, lips: LipLines) -> float:
@@ -212,11 +212,26 @@ def _with_own(
     upper: bool,
 ) -> np.ndarray:
     """A drawn row (4, height, width) with the person's own teeth over it as far as they go."""
-    painted, above, weight = paint_row(row, yuv, frame, at, upper)
-    gum = smoothstep(OWN_LENGTH - 0.01, OWN_LENGTH + 0.01, above)
-    colour = drawn[:3] + ((1 - gum) * weight) * (painted.transpose(2, 0, 1) - drawn[:3])
-    opacity = drawn[3] + weight * (smoothstep(-0.006, 0.006, above) - drawn[3])
+    painted, opacity, weight = paint_row(row, yuv, frame, at, upper)
+    drawn = _as_bright(drawn, row, at[..., 0])
+    colour = drawn[:3] + weight * (painted.transpose(2, 0, 1) - drawn[:3])
+    opacity = drawn[3] + weight * (opacity - drawn[3])
     return np.concatenate([colour, opacity[None]]).astype(np.float32)
+
+
+def _as_bright(drawn: np.ndarray, row: ToothRow, x: np.ndarray) -> np.ndarray:
+    """Drawn teeth as bright as those beside them that the photo shows."""
+    out = drawn.copy()
+    known = row.x[row.weight > 0.5]
+    for side, end in ((-1, known[0]), (1, known[-1])):
+        near = (np.abs(x - end) < 0.04) & (drawn[3] > 0.9)
+        if not near.any():
+            continue
+        own = float(np.median(row.colour[np.abs(row.x - end) < 0.04, 0])) - 16
+        factor = np.clip(own / max(float(np.median(drawn[0][near])) - 16, 1.0), 0.5, 1.1)
+        beyond = side * (x - end) > -0.02
+        out[0] = np.where(beyond, 16 + (drawn[0] - 16) * factor, out[0])
+    return out
 
 
 def _finish(rgb: np.ndarray, opacity: np.ndarray, blur: float) -> np.ndarray:
@@ -225,68 +240,6 @@ def _finish(rgb: np.ndarray, opacity: np.ndarray, blur: float) -> np.ndarray:
     layer = np.dstack([yuv, opacity.astype(np.float32)])
     layer = cv2.GaussianBlur(layer, (0, 0), max(blur, 0.3))
     return np.ascontiguousarray(layer.transpose(2, 0, 1))
-
-
-def _teeth(
-    x: np.ndarray, y: np.ndarray, colours: MouthColours, upper: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """A row of teeth with its gums, (rgb, opacity); ``y`` counts down from the closed lips."""
-    widths = np.array(UPPER_WIDTHS if upper else LOWER_WIDTHS)
-    bounds = np.concatenate([[0.0], np.cumsum(widths)])
-    reach = np.abs(x)
-    number = np.clip(np.searchsorted(bounds, reach.ravel(), "right") - 1, 0, len(widths) - 1)
-    number = number.reshape(x.shape)
-    # -1 at the tooth's inner side, 1 at its outer.
-    t = 2 * (reach - bounds[number]) / widths[number] - 1
-    arc = np.clip(reach / bounds[-1], 0, 1)
-    if upper:
-        down = y
-        edge = UPPER_EDGE - 0.055 * arc**2
-        length = np.array([0.165, 0.145, 0.165, 0.125, 0.115, 0.11])[number]
-        shorter = np.array([0.0, 0.014, 0.004, 0.012, 0.016, 0.02])[number]
-        corner = np.array([0.014, 0.020, 0.030, 0.022, 0.018, 0.018])[number]
-    else:
-        # The same picture upside down.
-        down = -y
-        edge = -LOWER_EDGE - 0.030 * arc**2
-        length = np.array([0.125, 0.125, 0.14, 0.11, 0.10, 0.10])[number]
-        shorter = np.array([0.0, 0.002, -0.004, 0.006, 0.010, 0.014])[number]
-        corner = np.array([0.008, 0.010, 0.024, 0.018, 0.016, 0.016])[number]
-    pointed = (number == 2).astype(float)
-    tip = edge - shorter - corner * (np.abs(t) ** (3.5 - 2.0 * pointed))
-    above = tip - down
-    """Height above the tooth's edge, towards its gum."""
-    soft = 0.006
-    opacity = smoothstep(-soft, soft, above)
-    # The neck narrows towards the gum; between two teeth lies a dark line, wider near the edge.
-    neck = np.clip(above / length, 0, 1)
-    seam = smoothstep(0.80, 1.02, np.abs(t)) * (0.30 + 0.25 * smoothstep(0.5, 0.0, neck))
-    round_side = 1 - 0.13 * np.abs(t) ** 2.5
-    enamel = round_side * (1 - 0.10 * neck) * (1 - 0.10 * smoothstep(0.035, 0.0, above))
-    gloss = 0.07 * np.exp(-((t + 0.15) ** 2) / 0.12 - ((neck - 0.38) ** 2) / 0.05)
-    brightness = (enamel + gloss) * (1 - seam)
-    # The arch turns away from the light.
-    around = 1 - 0.55 * arc**2
-    warm = np.stack([np.ones_like(neck), 1 - 0.03 * neck, 1 - 0.08 * neck], -1)
-    rgb = colours.teeth * warm * (brightness * around)[..., None]
-    gum_line = length * (1 - 0.10 * t**2 * 1.0) + 0.012 * (np.abs(t) ** 2)
-    gum = smoothstep(-0.008, 0.008, above - gum_line)[..., None]
-    rgb = rgb * (1 - gum) + colours.gums * (0.75 * around)[..., None] * gum
-    if not upper:
-        rgb = rgb * 0.80
-    opacity = opacity * (1 - smoothstep(0.94, 1.06, reach / bounds[-1]))
-    return rgb, opacity
-
-
-def _tongue(x: np.ndarray, y: np.ndarray, colours: MouthColours) -> tuple[np.ndarray, np.ndarray]:
-    """The tongue lying behind the lower teeth, (rgb, opacity)."""
-    across = np.clip(np.abs(x) / 0.30, 0, 1)
-    top = 0.012 + 0.09 * across**2.2 + 0.010 * np.exp(-((x / 0.03) ** 2))
-    below = y - top
-    opacity = smoothstep(-0.006, 0.016, below) * (1 - smoothstep(0.75, 1.0, across))
-    light = 0.52 + 0.30 * np.exp(-(((below - 0.05) / 0.045) ** 2)) - 0.20 * across**2
-    light *= 1 - 0.22 * np.exp(-((x / 0.018) ** 2)) * smoothstep(0.0, 0.05, below)
-    return colours.tongue * light[..., None], opacity
 
 
 def _median_around(rgb: np.ndarray, points: np.ndarray, radius: float) -> np.ndarray:

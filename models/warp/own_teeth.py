@@ -15,47 +15,33 @@ import numpy as np
 
 from models.warp.anatomy import FaceFrame, smoothstep
 from models.warp.lips import LipLines
+from models.warp.teeth import UPPER_HEIGHT
+from models.warp.tooth_row import RIM, ToothRow
 
 SEAMS = 1.8
 """How much deeper the gaps between teeth are in parts of them that the photo hides."""
+ASIDE = 0.35
+"""How much darker teeth may be at the ends of the row, of what they must be brighter in its middle
+than the dark."""
 _SAMPLES, _ROWS = 201, 48
 _MIN_GAP = 0.022
 """Lips closer than this, in units, show nothing that could be told from their rims."""
 _MIN_SHARE = 0.22
 """Share of the parted lips' width in which teeth must be seen."""
-_RIM = 0.012
-"""Height of the strip at a lip's edge, in units, whose colour is a mixture of lip and tooth."""
 _END = 5
 """Places left out at both ends of what is seen of a row."""
 _ARC = 0.22
 """How far the row rises towards its ends: height over the square of the place across, 1/units."""
 _TINT = 4.0
 """How far U and V of one tooth may depart from those of all."""
-_LONGER = 0.02
-"""How much longer than seen a row is taken to be where the lower lip hides its edge, at most."""
-
-
-@dataclass(frozen=True)
-class ToothRow:
-    """What a photo shows of one row, over ``x`` across the mouth: float64 (samples,), units."""
-
-    x: np.ndarray
-    start: np.ndarray
-    """Height at which the visible part begins (top)."""
-    end: np.ndarray
-    """Height at which it ends (bottom)."""
-    edge: np.ndarray
-    """Height of the biting edge; lies in the hidden part where a lip covers it."""
-    colour: np.ndarray
-    """Y, U, V of the tooth at each place, (samples, 3)."""
-    weight: np.ndarray
-    """1 where the row is known, 0 where nothing is."""
-
-    def at(self, values: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """``values`` over the row, (samples,) or (samples, k), at places ``x`` across."""
-        if values.ndim == 1:
-            return np.interp(x, self.x, values)
-        return np.stack([np.interp(x, self.x, column) for column in values.T], -1)
+_LONGER = 0.05
+"""How much longer than seen a row is taken to be where a lip hides its edge, at most."""
+_UNEVEN = 0.025
+"""How far a seen edge may lie off the row's arc: further is no edge of a tooth."""
+_GUM = 0.025
+"""Height between the lip and the first of the tooth, from which on that is gum and not rim."""
+_NOTCH = 0.014
+"""Depth of the notch between two teeth in a biting edge that hides, at most."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +86,9 @@ def find_own_teeth(yuv: np.ndarray, frame: FaceFrame, lips: LipLines) -> OwnTeet
     # Of the way from the lips' colour to the teeth's; shade counts little, redness much.
     axis = (colour - lip) * (0.6, 1.5, 1.5)
     way = (strip - lip) * (0.6, 1.5, 1.5) @ axis / (axis @ axis)
-    tooth = (white > limit) & (way > 0.55) & parted
+    # The arch turns away from the light towards its ends.
+    aside = smoothstep(0.15, 0.40, np.abs(x))
+    tooth = (white > limit - ASIDE * aside * (limit - dark)) & (way > 0.55 - 0.2 * aside) & parted
     split = _between_rows(strip[..., 0], tooth, parted)
     if split is None:
         seen = _row(x, y, strip, tooth, gap, None, colour[1:], True)
@@ -183,47 +171,67 @@ def _row(
     lit = mine & (luma >= 0.9 * luma.max(0))
     colour = (strip * lit[..., None]).sum(0) / np.maximum(lit.sum(0), 1)[:, None]
     start, end = (_smooth(_filled(_median(v, known), known)) for v in (start, end))
-    # Where a lip covers the edge the row goes on behind it.
-    lip = y[-1] if is_upper else y[0]
-    edge = end if is_upper else start
+    edge, lip = (end, y[-1]) if is_upper else (start, y[0])
     hidden = np.abs(edge - lip) < 0.25 * gap / 2
-    if split is None and is_upper and (known & ~hidden).sum() > 0.15 * known.sum():
-        arc = np.polyfit(x[known & ~hidden], edge[known & ~hidden], 0) - _ARC * x**2
-        edge = np.where(hidden, np.clip(arc, edge, edge + _LONGER), edge)
+    down = 1.0 if is_upper else -1.0
+    arc = _arc(x, edge, known, hidden, down)
+    longer = np.clip(down * (arc - edge), 0.0, _LONGER)
+    edge = np.where(hidden, edge + down * longer, np.clip(edge, arc - _UNEVEN, arc + _UNEVEN))
+    length, gum = _gums(y, strip, start if is_upper else end, edge, known, is_upper)
     colour = np.stack([_filled(channel, known) for channel in colour.T], -1)
     # The gaps between teeth are narrower than most photos resolve: make up for it.
     wide = _smooth(colour[:, 0], 0.035 / (x[1] - x[0]))
     colour[:, 0] = np.clip(wide + SEAMS * (colour[:, 0] - wide), 16.0, 240.0)
+    dip = np.clip((wide - colour[:, 0]) / wide, 0.0, 0.2)
+    edge = edge - hidden * down * np.minimum(0.12 * dip, _NOTCH)
     # Lips colour what is next to them, and video carries colour coarsely: all teeth are of one.
     colour[:, 1:] = np.clip(colour[:, 1:], tint - _TINT, tint + _TINT)
     weight = cv2.GaussianBlur(known.astype(np.float64)[None], (0, 0), 2.0)[0]
     weight = np.clip(2 * weight - 1, 0, 1)
     # Beyond what is seen the row goes on along its arc.
     ends = x[np.flatnonzero(known)[[0, -1]]]
-    edge = edge - (1 if is_upper else -1) * _ARC * (x**2 - np.clip(x, *ends) ** 2)
-    weight, start, end, edge, colour = _mirrored(x, weight, start, end, edge, colour)
-    return ToothRow(x, start, end, edge, colour, weight)
+    inner = np.clip(x, *ends)
+    joined = np.exp(-np.square((x - inner) / 0.06))
+    edge = np.where(x == inner, edge, arc + joined * np.interp(inner, x, edge - arc))
+    made = ToothRow(x, start, end, _smooth(edge, 3.0), colour, weight, length, gum)
+    return made.mirrored()
 
 
-def _mirrored(
-    x: np.ndarray,
-    weight: np.ndarray,
-    start: np.ndarray,
-    end: np.ndarray,
+def _arc(
+    x: np.ndarray, edge: np.ndarray, known: np.ndarray, hidden: np.ndarray, down: float
+) -> np.ndarray:
+    """The arc that the row's biting edge lies on: from where it is seen, or past where it hides."""
+    straight = edge + down * _ARC * x**2
+    seen = known & ~hidden
+    if seen.sum() > 0.15 * known.sum():
+        # An edge seen on one side only tells little of its slope, and less of its bend.
+        powers = np.stack([np.ones_like(x), x, x**2], 1)
+        doubt = np.diag(seen.sum() * np.array([0.0, 0.02, 5e-4]))
+        normal = powers[seen].T @ powers[seen] + doubt
+        line = powers @ np.linalg.solve(normal, powers[seen].T @ straight[seen])
+    else:
+        line = down * np.percentile(down * straight[known], 85) + 0.0 * x
+    return line - down * _ARC * x**2
+
+
+def _gums(
+    y: np.ndarray,
+    strip: np.ndarray,
+    neck: np.ndarray,
     edge: np.ndarray,
-    colour: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Take from the other side what one side does not show."""
-    other = np.interp(-x, x, weight, left=0.0, right=0.0)
-    borrow = (other > 0.5) & (weight < 0.5)
-    flipped = np.stack([np.interp(-x, x, channel) for channel in colour.T], -1)
-    colour = np.where(borrow[:, None], flipped, colour)
-    height = np.interp(-x, x, edge)
-    edge = np.where(borrow, height, edge)
-    # Nothing of it is seen here: all of it is made up.
-    start = np.where(borrow, edge, start)
-    end = np.where(borrow, edge, end)
-    return np.maximum(weight, other), start, end, _smooth(edge, 5.0), colour
+    known: np.ndarray,
+    is_upper: bool,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Height of the teeth from edge to gum at each place, and the gum's colour if it is seen."""
+    lip = y[0] if is_upper else y[-1]
+    seen = known & (np.abs(neck - lip) > _GUM)
+    if seen.sum() < 0.5 * known.sum():
+        return np.full(len(neck), UPPER_HEIGHT), None
+    between = (y > np.minimum(neck, lip) + RIM) & (y < np.maximum(neck, lip) - 0.5 * RIM) & seen
+    if between.sum() < 20:
+        return np.full(len(neck), UPPER_HEIGHT), None
+    length = np.where(seen, np.abs(edge - neck), np.median(np.abs(edge - neck)[seen]))
+    return _smooth(length, 2.0), np.median(strip[between], axis=0)
 
 
 def _filled(values: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -257,34 +265,3 @@ def _median(values: np.ndarray, known: np.ndarray, reach: int = 10) -> np.ndarra
         near = where[np.abs(where - i) <= reach]
         out[i] = np.median(values[near])
     return out
-
-
-def paint_row(
-    row: ToothRow, yuv: np.ndarray, frame: FaceFrame, at: np.ndarray, is_upper: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Own teeth at frame positions ``at`` (..., 2) of the photo.
-
-    Args:
-        row: from :func:`find_own_teeth`.
-        yuv: the photo, float32 (height, width, 3).
-        frame: of the face.
-        at: positions, units.
-        is_upper: which row.
-
-    Returns:
-        Y, U, V (..., 3); height above the biting edge, towards the gum, units; and the weight of
-        all that: 1 where the row is known.
-    """
-    x, y = at[..., 0], at[..., 1]
-    start, end, edge = (row.at(v, x) for v in (row.start, row.end, row.edge))
-    painted = row.at(row.colour, x)
-    above = (edge - y) if is_upper else (y - edge)
-    # Hidden parts are darker towards the gum.
-    made = 16 + (painted[..., 0] - 16) * (1 - 0.14 * np.clip(above / 0.16, 0, 1) ** 1.5)
-    seen = smoothstep(start + 0.3 * _RIM, start + 1.6 * _RIM, y)
-    seen = seen * (1 - smoothstep(end - 1.3 * _RIM, end - 0.3 * _RIM, y))
-    pixels = frame.to_pixels(at).astype(np.float32)
-    photo = cv2.remap(yuv[..., 0], pixels[..., 0], pixels[..., 1], cv2.INTER_CUBIC)
-    painted[..., 0] = made + seen * (photo - made)
-    weight = row.at(row.weight, x) * ((x > row.x[0]) & (x < row.x[-1]))
-    return painted, above, weight

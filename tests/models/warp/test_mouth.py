@@ -5,8 +5,9 @@ import numpy as np
 from models.i420 import i420_to_rgb, rgb_to_yuv, yuv_to_rgb
 from models.warp.anatomy import face_frame
 from models.warp.lips import find_lip_lines
-from models.warp.mouth import along_arch, draw_mouth, mouth_colours
+from models.warp.mouth import draw_mouth, mouth_colours
 from models.warp.renderer import render
+from models.warp.teeth import along_arch
 
 
 def test_teeth_are_single_teeth(framed) -> None:

@@ -103,3 +103,41 @@ def test_the_lower_lip_comes_up_to_short_teeth_for_an_f(smiling, pose) -> None:
     )
     assert (apart < 70).mean() > 0.1
     assert (f < 70).mean() < 0.01
+
+
+def test_gums_that_the_photo_shows_show_again(smiling, pose) -> None:
+    """Above the teeth of a broad smile lie gums: opened wide, that mouth has no taller teeth."""
+    rgb, frame = smiling.rgb.copy(), smiling.frame
+    lips = find_lip_lines(smiling.landmarks, frame, rgb_to_yuv(rgb))
+    rows, columns = np.mgrid[0 : rgb.shape[0], 0 : rgb.shape[1]]
+    at = frame.to_frame(np.stack([columns, rows], -1).astype(float))
+    x, y = at[..., 0], at[..., 1]
+    gums = smiling.teeth & (y < lips.upper_at(x) + 0.04)
+    rgb[gums] = (168, 92, 96)
+    own = find_own_teeth(rgb_to_yuv(rgb), frame, lips)
+    assert own is not None
+    assert own.upper is not None
+    assert own.upper.gum is not None
+    middle = np.zeros(1)
+    assert own.upper.at(own.upper.length, middle)[0] == pytest.approx(0.05, abs=0.02)
+    plain = find_own_teeth(rgb_to_yuv(smiling.rgb), frame, lips)
+    assert plain is not None
+    assert plain.upper is not None
+    assert plain.upper.gum is None
+
+
+def test_a_row_hidden_at_one_side_by_the_lip_goes_on_along_its_arc(smiling) -> None:
+    """A lower lip that covers the teeth's tips on one side does not make them shorter there."""
+    rgb, frame = smiling.rgb.copy(), smiling.frame
+    rows, columns = np.mgrid[0 : rgb.shape[0], 0 : rgb.shape[1]]
+    at = frame.to_frame(np.stack([columns, rows], -1).astype(float))
+    lips = find_lip_lines(smiling.landmarks, frame, rgb_to_yuv(rgb))
+    lower = np.where(lips.x > 0.02, np.minimum(lips.lower, lips.upper + 0.065), lips.lower)
+    covering = replace(lips, lower=lower)
+    cover = (at[..., 1] > covering.lower_at(at[..., 0])) & (at[..., 1] < lips.lower_at(at[..., 0]))
+    rgb[cover] = rgb[int(frame.origin[1] + 0.3 * frame.unit), int(frame.origin[0])]
+    own = find_own_teeth(rgb_to_yuv(rgb), frame, covering)
+    assert own is not None
+    assert own.upper is not None
+    left, right = own.upper.at(own.upper.edge, np.array([-0.15, 0.15]))
+    assert right == pytest.approx(left, abs=0.015)
