@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
+from models.warp.eyes import CHART
 from models.warp.grid import sample
+from models.warp.lids import LASH_RANGE
 from models.warp.motion import INDEX
 
 MEET = 0.90
@@ -15,8 +17,15 @@ LOWER_RISE = 0.12
 """How far the lower lid comes up in a blink, over the opening of the eye."""
 LASH_BAND = 0.10
 """Height of the strip along the lash line that moves without stretching, in eye units."""
-LASH_WIDTH = 0.045
-"""Thickness of the line the lashes of a shut eye draw."""
+SKIN_SLIDE = 0.20
+"""How far the photo's own skin above the lash line slides down at most, in eye units: what a
+closing lid shows beyond that was folded away in the photo."""
+LASH_TURN = 1.55
+"""Lashes turn with the lid's edge: their height in the picture goes from 1 in the open eye to
+``1 - LASH_TURN`` in the shut one, where they point down."""
+
+LASH_END = 0.45
+"""Their height when one looks along them."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +34,13 @@ class EyeTensors:
 
     texture: torch.Tensor
     """(2, 3, 2 height, 2 width): Y, U, V around each eye."""
-    skin: torch.Tensor
-    """(2, 3, height, width): the skin of a shut lid, over the same window."""
+    shut: torch.Tensor
+    """(2, 4, rows, columns) over ``models.warp.eyes.CHART``: Y, U, V of the shut eye without
+    lashes, and what catch-lights add to the eyeball's Y."""
+    ball: torch.Tensor
+    """(2, 3, rows, columns) over the same: Y, U, V of the eyeball."""
+    lashes: torch.Tensor
+    """(2, 1, rows, columns): opacity over ``models.warp.lids.LASH_RANGE``."""
     to_own: torch.Tensor
     """Affine map from coordinates of the whole luma texture to eye coordinates, (2, 2, 3)."""
     to_texture: torch.Tensor
@@ -39,6 +53,28 @@ class EyeTensors:
     """Y, U, V of the lashes, (1, 2, 3, 1)."""
 
 
+@dataclass(frozen=True)
+class _Pose:
+    """Where each pixel around the eyes looks its colours up, and how they lie over each other.
+
+    Tensors are (n, 2 eyes, pixels); coordinates are those of the layers of :class:`EyeTensors`.
+    """
+
+    skin: tuple[torch.Tensor, torch.Tensor]
+    """x and y in ``texture``."""
+    shut: tuple[torch.Tensor, torch.Tensor]
+    ball: tuple[torch.Tensor, torch.Tensor]
+    lashes: tuple[torch.Tensor, torch.Tensor]
+    shade: torch.Tensor
+    """Share of the eyeball's light that the closing lid takes."""
+    unfolded: torch.Tensor
+    """Opacity of the shut eye's skin over the photo's."""
+    lids: torch.Tensor
+    """Opacity of both lids over the eyeball."""
+    lashed: torch.Tensor
+    """Share of the drawn lashes, (n, 2, 1)."""
+
+
 def blend_eyes(eyes: EyeTensors, source: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
     """Eyes and the skin around them: (n, 2, 3, h, w), YUV.
 
@@ -49,7 +85,21 @@ def blend_eyes(eyes: EyeTensors, source: torch.Tensor, motion: torch.Tensor) -> 
         motion: (n, channels).
     """
     n, _, _, height, width = source.shape
-    u, v = _affine(eyes.to_own, source.reshape(n, 2, 2, height * width))
+    pose = _pose(eyes, source.reshape(n, 2, 2, height * width), motion)
+    skin = _sampled(eyes.texture, pose.skin)
+    still = _sampled(eyes.shut, pose.shut)
+    eyeball = _sampled(eyes.ball, pose.ball)
+    # Catch-lights stay with the light they mirror.
+    light = eyeball[:, :, :1].add_(still[:, :, 3:])
+    light.lerp_(light.new_tensor(16.0), pose.shade[:, :, None])
+    skin = torch.lerp(skin, still[:, :, :3], pose.unfolded[:, :, None])
+    out = torch.lerp(eyeball, skin, pose.lids[:, :, None])
+    lashes = _sampled(eyes.lashes, pose.lashes) * pose.lashed[:, :, None]
+    return torch.lerp(out, eyes.lash, lashes).reshape(n, 2, 3, height, width)
+
+
+def _pose(eyes: EyeTensors, source: torch.Tensor, motion: torch.Tensor) -> _Pose:
+    u, v = _affine(eyes.to_own, source)
     upper_a, upper_b, upper_c, lower_a, lower_b, lower_c, room, ball = eyes.shape.T[
         :, None, :, None
     ]
@@ -59,65 +109,63 @@ def blend_eyes(eyes: EyeTensors, source: torch.Tensor, motion: torch.Tensor) -> 
     opening = (lower - upper).clamp(min=0)
 
     blink = motion[:, [INDEX["blink_right"], INDEX["blink_left"]], None].clamp(0, 1)
+    open_share = 1 - blink
     gaze = torch.sin(torch.deg2rad(motion[:, [INDEX["gaze_x"], INDEX["gaze_y"]]]))
     gaze_x = gaze[:, :1, None] * ball
     gaze_y = gaze[:, 1:, None] * ball
 
     # The upper lid: its edge travels, the skin above follows less and less.
-    open_share = 1 - blink
-    travel = torch.maximum(
-        blink * MEET * opening + 0.75 * gaze_y * open_share * arch, -0.2 * opening
-    )
-    lash = upper + travel
-    above = lash - v
-    share = ((above - LASH_BAND).clamp(min=0) / (room + travel.clamp(min=0))).clamp(0, 1)
-    stretch = 1 - share
-    lid_v = v - travel * stretch * stretch.sqrt()
-    lid = (above * eyes.pixels + 1.0).clamp(0, 1)
+    follow = 0.75 * gaze_y * open_share * arch
+    travel = torch.maximum(blink * MEET * opening + follow, -0.2 * opening)
+    slide = travel * (1 + (travel * (1 / SKIN_SLIDE)).square().square()).rsqrt().sqrt()
+    above = upper + travel - v
+    stretch = 1 - ((above - LASH_BAND).clamp(min=0) / (room + slide.clamp(min=0))).clamp(max=1)
+    lid_v = v - slide * stretch * stretch.sqrt()
 
     # The lower lid comes up a little and takes the skin below with it.
     rise = (LOWER_RISE * blink - 0.15 * gaze_y * open_share) * opening
-    edge = lower - rise
-    below = v - edge
+    below = v - lower + rise
     low_v = v + rise * torch.exp(below.clamp(min=0) * -2.5)
-    low = (below * eyes.pixels + 1.0).clamp(0, 1)
 
-    # The eyeball: the photo's own, shifted, but never into the lids.
-    ball_u = u - gaze_x * arch.sqrt()
-    ball_v = v - gaze_y
-    ball_v = torch.maximum(ball_v, torch.minimum(v, upper + 0.09 * opening))
-    ball_v = torch.minimum(ball_v, torch.maximum(v, lower - 0.14 * opening))
-
-    strip = height * width
-    texture_u, texture_v = _affine(
-        eyes.to_texture,
-        torch.stack([torch.cat([ball_u, u, u, u], 2), torch.cat([ball_v, low_v, lid_v, v], 2)], 2),
+    on_lid = above > torch.maximum(below, -1 / eyes.pixels)
+    photo_v = torch.where(on_lid, lid_v, low_v)
+    # Skin that was folded away takes the place of lashes and liner, and last of the rim below.
+    drawn = (blink * 3 - 0.45).clamp(0, 1)
+    unfolded = torch.where(on_lid, drawn, (blink * 3 - 2).clamp(min=0))
+    unfolded = unfolded * ((1.6 - u.abs()) * 5).clamp(0, 1) * ((v + 1.9) * 5).clamp(0, 1)
+    turned = 1 - LASH_TURN * blink
+    turned = torch.where(turned < 0, turned.clamp(max=-LASH_END), turned.clamp(min=LASH_END))
+    return _Pose(
+        skin=_affine(eyes.to_texture, torch.stack([u, photo_v], 2)),
+        shut=_on_chart(u, torch.where(on_lid, lid_v, v)),
+        ball=_on_chart(u - gaze_x * arch.sqrt(), v - gaze_y),
+        lashes=_on_lashes(u, above / turned),
+        shade=0.30 * blink * torch.exp(above.clamp(max=0) / (0.5 * opening + 0.02)),
+        unfolded=unfolded,
+        lids=(torch.maximum(above, below) * eyes.pixels + 1.0).clamp(0, 1),
+        lashed=drawn,
     )
-    grid = torch.stack([texture_u, texture_v], -1).transpose(0, 1)
-    moved = sample(eyes.texture, grid[:, :, : 3 * strip])
-    eyeball, lower_lid, upper_lid = moved.reshape(2, 3, n, 3, strip).permute(3, 2, 0, 1, 4)
-    skin = sample(eyes.skin, grid[:, :, 3 * strip :]).permute(2, 0, 1, 3)
 
-    # A closing lid shades the eyeball under it.
-    shade = 0.30 * blink * torch.exp(-(-above).clamp(min=0) / (0.5 * opening + 0.02))
-    shade = (shade * (arch * 8).clamp(max=1))[:, :, None]
-    eyeball = torch.cat(
-        [torch.lerp(eyeball[:, :, :1], shade.new_full((), 16.0), shade), eyeball[:, :, 1:]], 2
-    )
-    # Skin that was folded away shows between lashes and crease, rounded by the eyeball below.
-    unfolded = (travel / (opening + 0.05)).clamp(0, 1) * arch.sqrt()
-    height_share = above / (0.9 * opening + 0.10)
-    bare = unfolded * (height_share * 4 - 0.2).clamp(0, 1) * (2.6 - 1.6 * height_share).clamp(0, 1)
-    rounded = 0.86 + 0.16 * torch.exp((height_share - 0.6).square() * -6.0)
-    skin = torch.cat([(skin[:, :, :1] - 16) * rounded[:, :, None] + 16, skin[:, :, 1:]], 2)
-    upper_lid = torch.lerp(upper_lid, skin, (0.92 * bare)[:, :, None])
-    # Lashes gather to a line where the lids meet.
-    line = torch.exp(-(((above - 0.3 * LASH_WIDTH) / LASH_WIDTH) ** 2)) * unfolded.square()
-    upper_lid = torch.lerp(upper_lid, eyes.lash, (0.75 * line)[:, :, None])
 
-    out = torch.lerp(eyeball, lower_lid, low[:, :, None])
-    out = torch.lerp(out, upper_lid, lid[:, :, None])
-    return out.reshape(n, 2, 3, height, width)
+def _on_chart(u: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Coordinates of eye charts for eye coordinates."""
+    left, top, right, bottom = CHART
+    across, down = 2 / (right - left), 2 / (bottom - top)
+    return u * across - (left * across + 1), v * down - (top * down + 1)
+
+
+def _on_lashes(u: torch.Tensor, height: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Coordinates of the lashes' charts; ``height`` above the lash line in eye units."""
+    across = 2 / (CHART[2] - CHART[0])
+    low, high = LASH_RANGE
+    up = 2 / (high - low)
+    return u * across - (CHART[0] * across + 1), height * -up + (high * up - 1)
+
+
+def _sampled(texture: torch.Tensor, at: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Samples of each eye's texture (2, channels, ...) at (n, 2, p): (n, 2, channels, p)."""
+    grid = torch.stack(at, -1).transpose(0, 1)
+    return sample(texture, grid).permute(2, 0, 1, 3)
 
 
 def _affine(matrix: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,6 +1,7 @@
-"""Eyes: lids that slide over an eyeball which stays round, and an iris that turns.
+"""Eyes: where their lids and irises are in the photo.
 
-What is found in the photo here; what is done with it each frame is in ``models.warp.blink``.
+What lies under and over them is taken apart in ``models.warp.lids`` and ``models.warp.eyeball``;
+what is done with it each frame is in ``models.warp.blink``.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ import cv2
 import numpy as np
 
 from models.face import topology
-from models.warp.backdrop import fill
-from models.warp.texture import Window
+from models.warp.texture import SCALE, Window
 
 EYEBALL = 0.19
 """Radius of the eyeball in distances of the pupils (12 of 63 mm)."""
@@ -33,6 +33,10 @@ class EyeShape:
     """Edge of the lower lid, likewise."""
     room: float
     """Height of the skin above the lash line that takes part in a blink."""
+    iris: np.ndarray
+    """Its middle, u and v, and its radius, (3,)."""
+    outer: float
+    """u of the outer corner, 1 or -1."""
 
     @property
     def down(self) -> np.ndarray:
@@ -55,38 +59,63 @@ class EyeShape:
         return Window(int(left), int(top), *size)
 
 
+_INNER, _OUTER = (0.0, 0.06, 0.16, 0.28), (0.06, 0.16, 0.28, 0.40)
+"""How far beyond the mesh's inner corner, and beyond the outer one or the end of the white, the
+lids may meet, in half widths of the eye."""
+_LARGE = 1.12
+"""Size of the iris over the mesh's from which the whole eye is taken as larger."""
+
+
 def bow(u: np.ndarray, form: np.ndarray) -> np.ndarray:
     """Height of a lid's edge at ``u``; 0 at the corners and beyond."""
     return np.clip(1 - u * u, 0, None) * (form[0] + form[1] * u + form[2] * u * u)
 
 
-def find_eye(landmarks: np.ndarray, luma: np.ndarray, left: bool) -> EyeShape:
-    """Find the lids of the person's left or right eye.
+def find_eyes(landmarks: np.ndarray, yuv: np.ndarray) -> tuple[EyeShape, EyeShape]:
+    """Find the lids and the iris of the person's right and left eye.
 
     The mesh gives them roughly and rather inside the eye; the upper lid is then drawn to the
     lashes, where bright skin ends above a dark line.
 
     Args:
         landmarks: (478, 3), pixels.
-        luma: float32 (height, width).
-        left: which eye.
+        yuv: float32 (height, width, 3).
     """
     points = landmarks[:, :2].astype(np.float64)
+    meshes = [points[list(row)] for row in (topology.RIGHT_IRIS, topology.LEFT_IRIS)]
+    irises, size = find_irises(yuv[:, :, 0], meshes)
+    right, left = (
+        _find_eye(points, yuv[:, :, 0], side, iris, size * _iris_radius(mesh), size)
+        for side, iris, mesh in zip((False, True), irises, meshes, strict=True)
+    )
+    return right, left
+
+
+def _find_eye(
+    points: np.ndarray, luma: np.ndarray, left: bool, iris: np.ndarray, radius: float, size: float
+) -> EyeShape:
+    """One eye; ``size`` is that of its iris over that of the mesh's."""
     upper_row, lower_row, brow_row = (
         (topology.LEFT_EYE_UPPER, topology.LEFT_EYE_LOWER, topology.LEFT_BROW_LOWER)
         if left
         else (topology.RIGHT_EYE_UPPER, topology.RIGHT_EYE_LOWER, topology.RIGHT_BROW_LOWER)
     )
-    ends = points[[upper_row[0], upper_row[-1]]]
-    ends = ends[np.argsort(ends[:, 0])]
-    width = float(np.hypot(*(ends[1] - ends[0])))
-    luma = cv2.GaussianBlur(luma, (0, 0), max(0.5, 0.02 * width))
+    # Eyes larger than the mesh knows, as drawn ones are, are so the more outwards.
+    larger = size if size > _LARGE else 1.0
+    outer, inner = points[upper_row[0]], points[upper_row[-1]]
+    ends, sides = (inner, iris + larger * (outer - iris)), (_INNER, _OUTER)
+    if outer[0] < inner[0]:
+        ends, sides = ends[::-1], sides[::-1]
+    half = (ends[1] - ends[0]) / 2
+    luma = cv2.GaussianBlur(luma, (0, 0), max(0.5, 0.04 * float(np.hypot(*half))))
+    none = np.zeros(3)
     best, best_score = None, -np.inf
     # How far beyond the mesh's corners the lids meet differs, most of all in drawn faces.
-    for before, after in itertools.product((0.06, 0.16, 0.28, 0.40), repeat=2):
-        half = (ends[1] - ends[0]) / 2
+    for before, after in itertools.product(*sides):
         first, last = ends[0] - before * half, ends[1] + after * half
-        shape = EyeShape((first + last) / 2, (last - first) / 2, np.zeros(3), np.zeros(3), 0.0)
+        shape = EyeShape(
+            (first + last) / 2, (last - first) / 2, none, none, 0.0, none, 1.0 if left else -1.0
+        )
         upper, upper_score = _to_edge(
             shape, _fit(shape.to_own(points[list(upper_row)])), luma, True
         )
@@ -98,7 +127,53 @@ def find_eye(landmarks: np.ndarray, luma: np.ndarray, left: bool) -> EyeShape:
             best, best_score = replace(shape, upper=upper, lower=lower), score
     assert best is not None
     brow = float(np.median(best.to_own(points[list(brow_row)])[:, 1]))
-    return replace(best, room=float(np.clip(0.85 * (best.upper[0] - brow), 0.35, 1.4)))
+    return replace(
+        best,
+        room=float(np.clip(0.85 * (best.upper[0] - brow), 0.35, 1.4)),
+        iris=np.array([*best.to_own(iris), radius / np.hypot(*best.along)]),
+    )
+
+
+def find_irises(luma: np.ndarray, meshes: list[np.ndarray]) -> tuple[list[np.ndarray], float]:
+    """Middles of the irises, pixels, and how much larger they are than the mesh's.
+
+    Circles across which it gets brightest: the integro-differential operator of Daugman, "High
+    confidence visual recognition of persons by a test of statistical independence", 1993, over the
+    arcs left and right that lids rarely cover. Both irises are of one size.
+
+    Args:
+        luma: float32 (height, width).
+        meshes: of each eye the mesh's middle and four points of the edge, (5, 2), pixels.
+    """
+    angles = np.deg2rad(np.arange(-30, 46, 5))
+    rays = np.stack([np.stack([side * np.cos(angles), np.sin(angles)], -1) for side in (1, -1)])
+    sizes = np.arange(0.80, 1.56, 0.05)
+    moves = np.array(list(itertools.product((-0.16, -0.08, 0.0, 0.08, 0.16), repeat=2)))
+    # Moves, both arcs, sizes, angles.
+    circles = moves[:, None, None, None] + sizes[:, None, None] * rays[:, None]
+    scores = []
+    for points in meshes:
+        radius = _iris_radius(points)
+        soft = cv2.GaussianBlur(luma, (0, 0), max(0.5, 0.10 * radius))
+        at = (points[0] + radius * circles).astype(np.float32)
+        flat = at.reshape(len(moves), -1, 2)
+        ring = cv2.remap(
+            soft, flat[..., 0], flat[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        ).reshape(at.shape[:4])
+        edge = np.median(ring[:, :, 3:] - ring[:, :, :-3], axis=-1)
+        scores.append(edge.min(1) + 0.3 * edge.mean(1) - 400.0 * (moves**2).sum(1)[:, None])
+    middles = sizes[1:-2] + 0.025
+    best = int((sum(score.max(0) for score in scores) - 15.0 * np.abs(middles - 1)).argmax())
+    found = [
+        points[0] + _iris_radius(points) * moves[score[:, best].argmax()]
+        for points, score in zip(meshes, scores, strict=True)
+    ]
+    return found, float(middles[best])
+
+
+def _iris_radius(points: np.ndarray) -> float:
+    """Mean distance of the mesh's points on the edge from their middle, pixels."""
+    return float(np.hypot(*(points[1:] - points[0]).T).mean())
 
 
 def _fit(points: np.ndarray) -> np.ndarray:
@@ -107,7 +182,7 @@ def _fit(points: np.ndarray) -> np.ndarray:
     arch = 1 - u * u
     basis = np.stack([arch, arch * u, arch * u * u], -1)
     # A little regularisation: half-shut eyes give few reliable points.
-    system = np.concatenate([basis, np.diag([0.0, 0.05, 0.10])])
+    system = np.concatenate([basis, np.diag([0.0, 0.15, 0.40])])
     return np.linalg.lstsq(system, np.concatenate([v, np.zeros(3)]), rcond=None)[0]
 
 
@@ -157,32 +232,51 @@ def _to_edge(
     return form + best + np.array([shift, 0.0, 0.0]), best_score
 
 
-def lid_skin(rgb: np.ndarray, shape: EyeShape, window: Window) -> np.ndarray:
-    """What the skin over the eyeball looks like when it is unfolded: smooth, from around the eye.
+CHART = (-1.75, -2.0, 1.75, 1.4)
+"""What a chart covers: least u and v, largest u and v."""
+
+
+class EyeChart:
+    """The neighbourhood of an eye in its own coordinates, as an upright picture.
 
     Args:
-        rgb: float32 (height, width, 3).
         shape: of the eye.
-        window: the part of the canvas wanted.
-
-    Returns:
-        float32 (window height, window width, 3).
+        density: texels per eye unit.
     """
-    patch = window.cut(rgb)
-    y, x = np.mgrid[0 : window.height, 0 : window.width]
-    own = shape.to_own(np.stack([x + window.left, y + window.top], -1).astype(np.float64))
-    u, v = own[..., 0], own[..., 1]
-    top, bottom = bow(u, shape.upper), bow(u, shape.lower)
-    brow = shape.upper[0] - shape.room / 0.85
-    below = (v > bottom + 0.40) & (v < bottom + 1.05) & (np.abs(u) < 1.1)
-    middle = (v < top - 0.55 * shape.room) & (v > brow + 0.12) & (np.abs(u) < 0.9)
-    known = (below | middle).astype(np.float32)
-    skin = fill(patch, known)
-    if below.any():
-        # The ball of a shut eye comes forward into the light, out of the shadow of the brow.
-        skin = skin * 0.5 + np.median(patch[below], axis=0) * 0.5
-    blur = 0.18 * float(np.hypot(*shape.along))
-    return cv2.GaussianBlur(skin, (0, 0), blur)
+
+    def __init__(self, shape: EyeShape, density: float) -> None:
+        self.shape = shape
+        self.density = density
+        columns = round((CHART[2] - CHART[0]) * density)
+        rows = round((CHART[3] - CHART[1]) * density)
+        self.u, self.v = np.meshgrid(
+            CHART[0] + (np.arange(columns) + 0.5) / density,
+            CHART[1] + (np.arange(rows) + 0.5) / density,
+        )
+
+    def row(self, v: np.ndarray) -> np.ndarray:
+        """Index of the row at height ``v``, fractional."""
+        return (v - CHART[1]) * self.density - 0.5
+
+    def cut(self, texture: np.ndarray, window: Window) -> np.ndarray:
+        """The chart of a doubled texture (``models.warp.texture``) that covers ``window``."""
+        at = (self.shape.to_pixels(self.u, self.v) - (window.left, window.top)) * SCALE
+        return cv2.remap(
+            texture,
+            at[..., 0].astype(np.float32),
+            at[..., 1].astype(np.float32),
+            cv2.INTER_CUBIC,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+
+    def blurred(self, values: np.ndarray, sigma: float) -> np.ndarray:
+        """Gaussian blur, ``sigma`` in eye units."""
+        return cv2.GaussianBlur(values, (0, 0), max(0.3, sigma * self.density))
+
+    def disc(self, radius: float) -> np.ndarray:
+        """Structuring element, ``radius`` in eye units."""
+        r = max(1, round(radius * self.density))
+        return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * r + 1, 2 * r + 1))
 
 
 def lash_colour(rgb: np.ndarray, shape: EyeShape) -> np.ndarray:

@@ -16,16 +16,18 @@ from models.warp.anatomy import FaceFrame, face_frame
 from models.warp.backdrop import background_plate, person_alpha
 from models.warp.blink import EyeTensors
 from models.warp.expression import ExpressionFields
-from models.warp.eyes import EYEBALL, EyeShape, find_eye, lash_colour, lid_skin
+from models.warp.eyeball import eyeball
+from models.warp.eyes import EYEBALL, EyeChart, EyeShape, find_eyes, lash_colour
 from models.warp.grid import CoarseGrid, upsample
 from models.warp.head import head_fields, pushed_back
 from models.warp.jaw import inside_jaw, jaw_sheet
 from models.warp.layout import below, border_blend, face_grid_over, mouth_grid_over
+from models.warp.lids import lash_chart, shut_eye
 from models.warp.lip_rim import mend_rims
 from models.warp.lips import find_lip_lines, lip_masks
 from models.warp.mouth import draw_mouth, rigid_layers
 from models.warp.teeth import BEHIND_LIPS
-from models.warp.texture import Window, double
+from models.warp.texture import SCALE, Window, double
 
 REACH = 0.35
 """How far head motion may carry a picture part, in units: textures reach so far around it."""
@@ -203,8 +205,7 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
     lip_texture = mend_rims(double(lip_window.cut(yuv)), lip_window, frame, lips)
     lip_texture = np.dstack([lip_texture, *lip_masks(lip_window, frame, lips)])
 
-    eye_size = (_even(0.86 * frame.unit), _even(0.80 * frame.unit))
-    eyes, eye_windows = _eyes(rgb, yuv, landmarks, frame, face_grid, eye_size, tensor)
+    eyes, eye_windows, eye_size = _eyes(rgb, yuv, landmarks, frame, face_grid, tensor)
 
     chroma = yuv[:, :, 1:].reshape(height // 2, 2, width // 2, 2, 2).mean((1, 3))
     plate_chroma = plate_yuv[part][:, :, 1:]
@@ -246,25 +247,38 @@ def _eyes(
     landmarks: np.ndarray,
     frame: FaceFrame,
     grid: CoarseGrid,
-    size: tuple[int, int],
     tensor: Callable[[np.ndarray], torch.Tensor],
-) -> tuple[EyeTensors, tuple[tuple[int, int], tuple[int, int]]]:
-    """Both eyes for rendering, and their patches' places inside ``grid``."""
+) -> tuple[EyeTensors, tuple[tuple[int, int], tuple[int, int]], tuple[int, int]]:
+    """Both eyes for rendering, and their patches' places inside ``grid`` and size."""
     height, width = rgb.shape[:2]
-    colours = rgb.astype(np.float32)
-    shapes = [find_eye(landmarks, yuv[:, :, 0], left) for left in (False, True)]
+    shapes = find_eyes(landmarks, yuv)
+    longest = max(_length(shape, frame) for shape in shapes)
+    size = (
+        _even(frame.unit * max(0.86, 3.1 * longest)),
+        _even(frame.unit * max(0.80, 2.9 * longest)),
+    )
     # Coordinates of the doubled luma plane: g = (2 x + 0.5) / size - 1.
     plane = np.array([width, height]) / 2.0
-    windows, textures, skins, to_own, to_texture, numbers, lashes = [], [], [], [], [], [], []
+    density = SCALE * frame.unit * longest
+    windows, textures, to_own, to_texture, numbers, colours = [], [], [], [], [], []
+    shut, balls, lashes = [], [], []
     for shape in shapes:
         patch = shape.patch(size)
         x = int(np.clip(patch.left - grid.left, 0, grid.width - size[0]))
         y = int(np.clip(patch.top - grid.top, 0, grid.height - size[1]))
         windows.append((x // 2 * 2, y // 2 * 2))
         window = patch.grown(round(REACH * frame.unit))
-        textures.append(double(window.cut(yuv)).transpose(2, 0, 1))
-        skins.append(rgb_to_yuv(lid_skin(colours, shape, window)).transpose(2, 0, 1))
-        lashes.append(rgb_to_yuv(lash_colour(rgb, shape)))
+        texture = double(window.cut(yuv))
+        textures.append(texture.transpose(2, 0, 1))
+        chart = EyeChart(shape, density)
+        photo = chart.cut(texture, window)
+        colour = rgb_to_yuv(lash_colour(rgb, shape))
+        skin = shut_eye(chart, photo)
+        ball, lights = eyeball(chart, photo)
+        shut.append(np.dstack([skin, lights]).transpose(2, 0, 1))
+        balls.append(ball.transpose(2, 0, 1))
+        lashes.append(lash_chart(chart, photo, skin, colour)[None])
+        colours.append(colour)
         inverse = np.stack([shape.along, shape.down]) / (shape.along @ shape.along)
         to_own.append(np.column_stack([inverse * plane, inverse @ (plane - 0.25 - shape.centre)]))
         scale, start = window.affine()
@@ -273,14 +287,16 @@ def _eyes(
         numbers.append([*shape.upper, *shape.lower, shape.room, EYEBALL / _length(shape, frame)])
     eyes = EyeTensors(
         tensor(np.stack(textures)),
-        tensor(np.stack(skins)),
+        tensor(np.stack(shut)),
+        tensor(np.stack(balls)),
+        tensor(np.stack(lashes)),
         tensor(np.stack(to_own)),
         tensor(np.stack(to_texture)),
         tensor(np.array(numbers)),
         tensor(np.array([[_length(shape, frame) * frame.unit] for shape in shapes])),
-        tensor(np.stack(lashes).reshape(1, 2, 3, 1)),
+        tensor(np.stack(colours).reshape(1, 2, 3, 1)),
     )
-    return eyes, (windows[0], windows[1])
+    return eyes, (windows[0], windows[1]), size
 
 
 def _length(shape: EyeShape, frame: FaceFrame) -> float:

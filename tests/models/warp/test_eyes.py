@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
 from models.face import topology
 from models.i420 import i420_to_rgb, rgb_to_yuv
-from models.warp.eyes import bow, find_eye
+from models.warp.eyes import EyeShape, bow, find_eyes, find_irises
 from models.warp.renderer import render
 
 PAIRS = {
@@ -13,6 +14,12 @@ PAIRS = {
     "left": ((385, 380), (386, 374), (387, 373)),
 }
 CORNERS = {"right": topology.RIGHT_EYE_CORNERS, "left": topology.LEFT_EYE_CORNERS}
+
+
+@pytest.fixture(scope="module")
+def eyes(framed) -> tuple[EyeShape, EyeShape]:
+    """The person's right and left eye."""
+    return find_eyes(framed.landmarks, rgb_to_yuv(framed.rgb))
 
 
 def openness(landmarks: np.ndarray, side: str) -> float:
@@ -31,16 +38,71 @@ def iris_dark(framed, picture: np.ndarray, side: str) -> float:
     return float(picture[y - reach : y + reach + 1, x - reach : x + reach + 1].mean())
 
 
-def test_lids_are_found_around_the_mesh(framed) -> None:
-    luma = rgb_to_yuv(framed.rgb)[:, :, 0]
-    for left in (False, True):
-        shape = find_eye(framed.landmarks, luma, left)
+def test_lids_are_found_around_the_mesh(framed, eyes) -> None:
+    for left, shape in enumerate(eyes):
         u = np.linspace(-0.8, 0.8, 9)
         opening = bow(u, shape.lower) - bow(u, shape.upper)
         assert (opening > 0.05).all()
         pupil = shape.to_own(framed.landmarks[473 if left else 468, :2].astype(np.float64))
         assert np.abs(pupil).max() < 0.45
         assert np.allclose(shape.to_own(shape.to_pixels(u, 0.3 * u))[:, 1], 0.3 * u)
+
+
+def test_irises_larger_than_the_mesh_knows_are_found() -> None:
+    luma = np.full((120, 240), 180.0, np.float32)
+    cv2.circle(luma, (60, 60), 26, 60.0, -1, cv2.LINE_AA)
+    cv2.circle(luma, (180, 62), 26, 60.0, -1, cv2.LINE_AA)
+    spread = np.array([[0, 0], [20, 0], [0, -20], [-20, 0], [0, 20]], np.float64)
+    middles, size = find_irises(luma, [np.add(spread, at) for at in ((61, 59), (179, 61))])
+    assert size == pytest.approx(26 / 20, abs=0.06)
+    assert np.abs(np.array(middles) - [(60, 60), (180, 62)]).max() < 2.5
+
+
+def test_eyes_at_rest_are_the_photo(framed, pose) -> None:
+    (picture,) = render([pose()])
+    shown = picture[: framed.rgb.shape[0]].astype(float)
+    apart = np.abs(shown - rgb_to_yuv(framed.rgb)[:, :, 0])
+    for eye in (33, 133, 263, 362, 159, 386, 145, 374):
+        x, y = framed.landmarks[eye, :2].round().astype(int)
+        assert apart[y - 6 : y + 7, x - 6 : x + 7].mean() < 3
+
+
+def test_no_eye_shows_through_shut_lids(eyes, pose) -> None:
+    """What is seen of a shut eye is skin and lashes: nothing as white or as green as the eye."""
+    shut = i420_to_rgb(render([pose(blink_left=1.0, blink_right=1.0)])[0]).astype(float)
+    for shape in eyes:
+        u, v = np.meshgrid(np.linspace(-0.9, 0.9, 40), np.linspace(0.02, 0.98, 20))
+        top, bottom = bow(u, shape.upper), bow(u, shape.lower)
+        at = shape.to_pixels(u, top + v * (bottom - top)).round().astype(int)
+        red, green, blue = np.moveaxis(shut[at[..., 1], at[..., 0]], -1, 0)
+        assert (red > green).all()
+        assert (red > blue + 8).mean() > 0.98
+
+
+def test_catch_lights_stay_while_the_iris_turns(eyes, pose) -> None:
+    left, right = (
+        i420_to_rgb(p).astype(float).mean(-1) for p in render([pose(gaze_x=-5.0), pose(gaze_x=5.0)])
+    )
+    for shape in eyes:
+        x, y = shape.to_pixels(*shape.iris[:2]).round().astype(int)
+        reach = round(0.9 * shape.iris[2] * np.hypot(*shape.along))
+        area = (slice(y - reach, y + reach + 1), slice(x - reach, x + reach + 1))
+        light = [np.unravel_index(eye[area].argmax(), eye[area].shape) for eye in (left, right)]
+        pupil = [np.argwhere(eye[area] < eye[area].min() + 12).mean(0) for eye in (left, right)]
+        assert np.abs(np.subtract(*light)).max() <= 1
+        assert pupil[1][1] - pupil[0][1] > 1.0
+
+
+def test_upper_lids_follow_the_gaze(eyes, pose) -> None:
+    up, down = (
+        i420_to_rgb(p).astype(float).mean(-1) for p in render([pose(gaze_y=g) for g in (-8.0, 8.0)])
+    )
+    for shape in eyes:
+        # Over the white of the eye the lashes are the darkest of a column.
+        u, v = np.meshgrid(np.linspace(0.45, 0.65, 5), np.linspace(-0.5, 0.4, 90))
+        at = shape.to_pixels(u * -shape.outer, v + bow(u, shape.upper)).round().astype(int)
+        lashes = [v[eye[at[..., 1], at[..., 0]].argmin(0), 0].mean() for eye in (up, down)]
+        assert lashes[1] - lashes[0] > 0.06
 
 
 def test_a_blink_shuts_the_eyes(pose, mesh) -> None:

@@ -1,0 +1,137 @@
+"""Lids: the eye as it looks when it is shut, and the lashes on their own.
+
+Made once per photo, in the charts of ``models.warp.eyes``.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from models.warp.anatomy import smoothstep
+from models.warp.backdrop import fill
+from models.warp.eyes import EyeChart, bow
+
+_SHADOW, _HAIR = 0.62, 0.42
+"""Light over that of the brightest skin nearby: skin's in shadow, and at most that of lashes."""
+_GRAIN = 0.10
+"""Details finer than this are grain, in eye units."""
+LASH_RANGE = (-0.25, 0.80)
+"""Heights above the lash line, in eye units, that the lashes' chart covers."""
+
+
+def shut_eye(chart: EyeChart, photo: np.ndarray) -> np.ndarray:
+    """The photo with the eye shut, without lashes: skin from around the eye drawn over it.
+
+    Args:
+        chart: of the eye.
+        photo: Y, U, V over the chart, float32 (rows, columns, 3).
+
+    Returns:
+        Like ``photo``, and the photo itself away from the eye.
+    """
+    u, v, shape = chart.u, chart.v, chart.shape
+    above, below = bow(u, shape.upper) - v, v - bow(u, shape.lower)
+    # Skin is what is neither eye nor much darker than its surroundings: lashes and liner.
+    light = chart.blurred(photo[..., 0] - 16.0, 0.02)
+    around = chart.blurred(cv2.dilate(light, chart.disc(0.25)), 0.12)
+    hair = np.maximum(
+        smoothstep(_SHADOW, _HAIR, light / np.maximum(around, 1.0)), _strokes(chart, light)
+    )
+    limit = min(0.9, 0.8 * shape.room)
+    hair *= smoothstep(limit, 0.6 * limit, above) * smoothstep(1.7, 1.4, np.abs(u))
+    hair *= smoothstep(0.06, 0.0, v - np.minimum(bow(u, shape.lower), 0.0))
+    eye = smoothstep(0.26, 0.14, above) * smoothstep(0.16, 0.06, below)
+    eye *= smoothstep(1.25, 1.1, np.abs(u))
+    hair = cv2.morphologyEx(hair.astype(np.float32), cv2.MORPH_CLOSE, chart.disc(0.06))
+    unknown = cv2.dilate(np.maximum(eye, hair).astype(np.float32), chart.disc(0.03))
+    skin = chart.blurred(fill(photo, 1 - unknown), 0.08)
+    skin[..., 0] += _grain(chart, photo[..., 0], below)
+    # The eyeball bulges: light falls on its middle, less on the lid's edge.
+    down = -above / np.maximum(-above - below, 0.15)
+    bulge = 0.05 * np.exp(-(((down - 0.45) / 0.4) ** 2)) - 0.10 * np.exp(
+        -(((down - 1.0) / 0.2) ** 2)
+    )
+    bulge *= np.sqrt(np.clip(1 - u * u, 0, 1))
+    skin[..., 0] = (skin[..., 0] - 16.0) * (1 + bulge) + 16.0
+    covered = chart.blurred(unknown, 0.03)
+    return photo + (skin - photo) * covered[..., None]
+
+
+def _strokes(chart: EyeChart, light: np.ndarray) -> np.ndarray:
+    """Where single lashes are, 0 to 1: dark and thin across the lash line, as folds are not."""
+    line = bow(chart.u, chart.shape.upper)
+    columns = np.broadcast_to(np.arange(light.shape[1], dtype=np.float32), light.shape)
+    straight = _shifted(light, columns, chart.row(chart.v + line))
+    width = np.ones((1, 2 * max(1, round(0.09 * chart.density)) + 1), np.uint8)
+    closed = cv2.morphologyEx(straight, cv2.MORPH_CLOSE, width)
+    dark = smoothstep(0.05, 0.16, 1 - straight / np.maximum(closed, 1.0))
+    dark = _shifted(dark.astype(np.float32), columns, chart.row(chart.v - line))
+    return dark * smoothstep(0.65, 0.45, line - chart.v)
+
+
+def _shifted(values: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    return cv2.remap(
+        values,
+        columns,
+        rows.astype(np.float32),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REFLECT_101,
+    )
+
+
+def _grain(chart: EyeChart, luma: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Grain of the skin under the eye, turned over onto the lid: float32 like ``luma``."""
+    fine = luma - chart.blurred(luma, _GRAIN)
+    source = (below > 0.28) & (below < 0.9) & (np.abs(chart.u) < 0.8)
+    limit = 2.5 * 1.4826 * float(np.median(np.abs(fine[source]))) if source.any() else 0.0
+    fine = np.clip(fine, -limit, limit)
+    # Mirrored at the line 0.28 below the lid.
+    rows = chart.row(2 * (bow(chart.u, chart.shape.lower) + 0.28) - chart.v)
+    rows = _bounce(rows, chart.row(bow(chart.u, chart.shape.lower) + 0.28), 0.6 * chart.density)
+    columns = np.broadcast_to(np.arange(luma.shape[1], dtype=np.float32), luma.shape)
+    return _shifted(fine, columns, rows)
+
+
+def _bounce(rows: np.ndarray, start: np.ndarray, length: float) -> np.ndarray:
+    """``rows`` folded to and fro into ``start`` to ``start + length``."""
+    phase = np.abs((rows - start) / length) % 2.0
+    return start + length * np.minimum(phase, 2.0 - phase)
+
+
+def lash_chart(
+    chart: EyeChart, photo: np.ndarray, shut: np.ndarray, colour: np.ndarray
+) -> np.ndarray:
+    """How much light the upper lashes take, straightened along the lash line.
+
+    Args:
+        chart: of the eye.
+        photo: Y, U, V over the chart.
+        shut: of :func:`shut_eye`.
+        colour: Y, U, V of the lashes.
+
+    Returns:
+        Opacity, float32 (rows, columns of the chart): heights of ``LASH_RANGE`` from the highest
+        down, across as in the chart.
+    """
+    u = chart.u[0]
+    rows = round((LASH_RANGE[1] - LASH_RANGE[0]) * chart.density)
+    height = LASH_RANGE[1] - (np.arange(rows)[:, None] + 0.5) / chart.density
+    at_rows = chart.row(bow(u, chart.shape.upper)[None] - height).astype(np.float32)
+    at_columns = np.broadcast_to(np.arange(len(u), dtype=np.float32), at_rows.shape)
+    taken = (shut[..., 0] - photo[..., 0]) / np.maximum(shut[..., 0] - colour[0], 8.0)
+    taken = cv2.remap(taken.astype(np.float32), at_columns, at_rows, cv2.INTER_LINEAR)
+    opacity = 0.95 * np.clip((taken - 0.12) / 0.8, 0, 1)
+    opacity *= smoothstep(0.68, 0.3, height) * smoothstep(-0.06, 0.0, height)
+    # Lashes grow from the lash line: what skin parts from it is a fold.
+    along = cv2.GaussianBlur(opacity, (0, 0), sigmaX=0.08 * chart.density, sigmaY=0.5)
+    along[height[:, 0] < 0.06] = 1.0
+    opacity = np.minimum(opacity, 1.4 * np.minimum.accumulate(along[::-1])[::-1])
+    # They stand beside the outer corner, too.
+    towards = u * chart.shape.outer
+    opacity *= smoothstep(1.5, 1.2, towards) * smoothstep(-1.05, -0.75, towards)
+    # Lids that meet show a line, lashes or not.
+    line = 0.5 * np.exp(-(((height - 0.01) / 0.04) ** 2)) * smoothstep(1.0, 0.6, np.abs(u))
+    opacity = np.maximum(opacity, line).astype(np.float32)
+    # Lashes get shorter when they turn: no finer than the pixels can show then.
+    return cv2.GaussianBlur(opacity, (0, 0), sigmaX=0.5, sigmaY=1.3)
