@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import torch
 
@@ -18,8 +19,14 @@ CONTACT = 0.36
 """How much darker the neck gets right under a jaw that is wide open."""
 CONTACT_REACH = 0.13
 """How far down that shade reaches, units."""
-FOLD = 0.10
-"""How much darker the fold between nose and mouth gets in a full smile."""
+FOLD = 0.9
+"""How much deeper the folds between nose and mouth get in a full smile, of what they are."""
+_FOLD_FINE, _FOLD_WIDE = 0.03, 0.14
+"""Standard deviations of the blurs between which a fold is told from the cheek, units."""
+_FOLD_REACH = 0.20
+"""How far beside the line of the mesh the photo's own fold may lie, units."""
+_DEEPEST = 0.16
+"""Contrast beyond which it is no fold but hair or a hard shadow."""
 _FOLDS = ((129, 203, 206, 216, 212), (358, 423, 426, 436, 432))
 """Points along the nasolabial folds, from the wings of the nose to beside the mouth."""
 
@@ -27,13 +34,16 @@ SHEETS = 3
 """Fields of :func:`jaw_sheet`."""
 
 
-def jaw_sheet(landmarks: np.ndarray, frame: FaceFrame, at: np.ndarray) -> np.ndarray:
+def jaw_sheet(
+    luma: np.ndarray, landmarks: np.ndarray, frame: FaceFrame, at: np.ndarray
+) -> np.ndarray:
     """What the renderer has to know about places of the photo: float32 (SHEETS, m).
 
     Share that moves with the jaw (1) rather than with the neck (0); where a lowered jaw throws its
     shade; and the relief of the nasolabial folds, > 0 dark and < 0 light.
 
     Args:
+        luma: Y of the photo, float32 (height, width).
         landmarks: (478, 3), pixels.
         frame: of the face.
         at: frame positions, (m, 2).
@@ -44,7 +54,7 @@ def jaw_sheet(landmarks: np.ndarray, frame: FaceFrame, at: np.ndarray) -> np.nda
     across = (at[:, 0] - points[topology.CHIN, 0]) / 0.55
     contact = np.exp(-np.maximum(outside - OVER_NECK[0], 0.0) / CONTACT_REACH)
     contact = contact * np.exp(-(across**2)) * smoothstep(0.0, OVER_NECK[1], outside)
-    return np.stack([on_jaw, contact, _folds(points, at)]).astype(np.float32)
+    return np.stack([on_jaw, contact, _folds(luma, points, frame, at)]).astype(np.float32)
 
 
 def inside_jaw(landmarks: np.ndarray, frame: FaceFrame, at: np.ndarray) -> np.ndarray:
@@ -83,21 +93,23 @@ def _outside_jaw(points: np.ndarray, at: np.ndarray) -> np.ndarray:
     return np.where(inside, -distance, distance * beside)
 
 
-def _folds(points: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Relief of both folds: a dark furrow, and the cheek's bulge in the light beside it."""
-    relief = np.zeros(len(at))
+def _folds(luma: np.ndarray, points: np.ndarray, frame: FaceFrame, at: np.ndarray) -> np.ndarray:
+    """Relief of both folds as the photo has them, by their contrast: smooth faces have none."""
+    fine, wide = (
+        cv2.GaussianBlur(luma - 16.0, (0, 0), sigma * frame.unit)
+        for sigma in (_FOLD_FINE, _FOLD_WIDE)
+    )
+    contrast = np.clip((wide - fine) / np.maximum(wide, 8.0), -_DEEPEST, _DEEPEST)
+    pixels = frame.to_pixels(at).astype(np.float32)
+    own = cv2.remap(contrast, pixels[:, :1], pixels[:, 1:], cv2.INTER_LINEAR)[:, 0]
+    near = np.zeros(len(at))
     for row in _FOLDS:
         line = points[list(row)]
         away = _distance(line, at)
-        # The cheek lies on the side away from the mouth.
-        x = np.interp(at[:, 1], line[:, 1], line[:, 0])
-        beyond = (np.abs(at[:, 0]) > np.abs(x)).astype(float)
-        furrow = np.exp(-((away / 0.06) ** 2))
-        bulge = 0.4 * beyond * np.exp(-(((away - 0.15) / 0.08) ** 2))
         ends = smoothstep(line[0, 1] - 0.05, line[0, 1] + 0.15, at[:, 1])
         ends = ends * (1 - smoothstep(line[-1, 1] - 0.15, line[-1, 1] + 0.10, at[:, 1]))
-        relief += ends * (furrow - bulge)
-    return relief
+        near = np.maximum(near, ends * (1 - smoothstep(0.5 * _FOLD_REACH, _FOLD_REACH, away)))
+    return near * own
 
 
 def _distance(line: np.ndarray, at: np.ndarray) -> np.ndarray:
