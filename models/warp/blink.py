@@ -41,6 +41,8 @@ class EyeTensors:
     """(2, 3, rows, columns) over the same: Y, U, V of the eyeball."""
     lashes: torch.Tensor
     """(2, 1, rows, columns): opacity over ``models.warp.lids.LASH_RANGE``."""
+    frames: torch.Tensor | None
+    """(2, 1, rows, columns): opacity of glasses over the same as ``shut``, if any."""
     to_own: torch.Tensor
     """Affine map from coordinates of the whole luma texture to eye coordinates, (2, 2, 3)."""
     to_texture: torch.Tensor
@@ -73,10 +75,15 @@ class _Pose:
     """Opacity of both lids over the eyeball."""
     lashed: torch.Tensor
     """Share of the drawn lashes, (n, 2, 1)."""
+    still: tuple[torch.Tensor, torch.Tensor]
+    """Coordinates of ``frames``."""
 
 
-def blend_eyes(eyes: EyeTensors, source: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
-    """Eyes and the skin around them: (n, 2, 3, h, w), YUV.
+def blend_eyes(
+    eyes: EyeTensors, source: torch.Tensor, motion: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Eyes and the skin around them, YUV: (n, 2, 3, h, w); and how opaque they are where glasses
+    may lie over them: (n, 2, 1, h, w).
 
     Args:
         eyes: of one identity.
@@ -95,7 +102,10 @@ def blend_eyes(eyes: EyeTensors, source: torch.Tensor, motion: torch.Tensor) -> 
     skin = torch.lerp(skin, still[:, :, :3], pose.unfolded[:, :, None])
     out = torch.lerp(eyeball, skin, pose.lids[:, :, None])
     lashes = _sampled(eyes.lashes, pose.lashes) * pose.lashed[:, :, None]
-    return torch.lerp(out, eyes.lash, lashes).reshape(n, 2, 3, height, width)
+    out = torch.lerp(out, eyes.lash, lashes).reshape(n, 2, 3, height, width)
+    if eyes.frames is None:
+        return out, None
+    return out, (1 - _sampled(eyes.frames, pose.still)).reshape(n, 2, 1, height, width)
 
 
 def _pose(eyes: EyeTensors, source: torch.Tensor, motion: torch.Tensor) -> _Pose:
@@ -144,6 +154,7 @@ def _pose(eyes: EyeTensors, source: torch.Tensor, motion: torch.Tensor) -> _Pose
         unfolded=unfolded,
         lids=(torch.maximum(above, below) * eyes.pixels + 1.0).clamp(0, 1),
         lashed=drawn,
+        still=_on_chart(u, v),
     )
 
 

@@ -18,6 +18,7 @@ from models.warp.blink import EyeTensors
 from models.warp.expression import ExpressionFields
 from models.warp.eyeball import eyeball
 from models.warp.eyes import EYEBALL, EyeChart, EyeShape, find_eyes, lash_colour
+from models.warp.glasses import find_frames, without_frames
 from models.warp.grid import CoarseGrid, upsample
 from models.warp.head import head_fields, pushed_back
 from models.warp.jaw import inside_jaw, jaw_sheet
@@ -251,6 +252,9 @@ def _eyes(
 ) -> tuple[EyeTensors, tuple[tuple[int, int], tuple[int, int]], tuple[int, int]]:
     """Both eyes for rendering, and their patches' places inside ``grid`` and size."""
     height, width = rgb.shape[:2]
+    frames = find_frames(yuv, landmarks, frame)
+    # Under the frames of glasses lids move as if there were none; the frames lie over them.
+    yuv = yuv if frames is None else without_frames(yuv, frames)
     shapes = find_eyes(landmarks, yuv)
     longest = max(_length(shape, frame) for shape in shapes)
     size = (
@@ -261,7 +265,7 @@ def _eyes(
     plane = np.array([width, height]) / 2.0
     density = SCALE * frame.unit * longest
     windows, textures, to_own, to_texture, numbers, colours = [], [], [], [], [], []
-    shut, balls, lashes = [], [], []
+    shut, balls, lashes, over = [], [], [], []
     for shape in shapes:
         patch = shape.patch(size)
         x = int(np.clip(patch.left - grid.left, 0, grid.width - size[0]))
@@ -279,6 +283,8 @@ def _eyes(
         balls.append(ball.transpose(2, 0, 1))
         lashes.append(lash_chart(chart, photo, skin, colour)[None])
         colours.append(colour)
+        if frames is not None:
+            over.append(chart.cut(double(window.cut(frames[..., None])), window)[None])
         inverse = np.stack([shape.along, shape.down]) / (shape.along @ shape.along)
         to_own.append(np.column_stack([inverse * plane, inverse @ (plane - 0.25 - shape.centre)]))
         scale, start = window.affine()
@@ -290,6 +296,7 @@ def _eyes(
         tensor(np.stack(shut)),
         tensor(np.stack(balls)),
         tensor(np.stack(lashes)),
+        tensor(np.stack(over)) if over else None,
         tensor(np.stack(to_own)),
         tensor(np.stack(to_texture)),
         tensor(np.array(numbers)),

@@ -137,7 +137,7 @@ class _Planes:
     def paint(self, patch: torch.Tensor, x: int, y: int, blend: torch.Tensor | None) -> None:
         """Lay a patch (n, 3, h, w) of Y, U, V at even ``x``, ``y`` over the person.
 
-        ``blend`` is the patch's own opacity, (1, 1, h, w).
+        ``blend`` is the patch's own opacity, (1 or n, 1, h, w).
         """
         height, width = patch.shape[2:]
         area = (..., slice(y, y + height), slice(x, x + width))
@@ -157,9 +157,9 @@ def _paint_eyes(
     around = torch.stack(
         [source[:, :, y : y + height, x : x + width] for x, y in identity.eye_windows], 1
     )
-    eyes = blend_eyes(identity.eyes, around, motion)
+    eyes, opacity = blend_eyes(identity.eyes, around, motion)
     for i, (x, y) in enumerate(identity.eye_windows):
-        planes.paint(eyes[:, i], x, y, None)
+        planes.paint(eyes[:, i], x, y, None if opacity is None else opacity[:, i])
 
 
 def _paint_mouth(identity: WarpIdentity, weights: torch.Tensor, planes: _Planes) -> None:
