@@ -84,7 +84,10 @@ def _head_weight(points: np.ndarray, at: np.ndarray) -> np.ndarray:
     chin = points[topology.CHIN, 1]
     start = np.minimum(line, chin) * 0.35 + chin * 0.65 - 0.1
     start = np.maximum(start, line + 0.02)
-    return 1 - smoothstep(start, chin + 1.15, at[:, 1])
+    # Beside the neck are shoulders, collars and hair that lies on them: they follow less.
+    middle, half_width = (jaw[:, 0].max() + jaw[:, 0].min()) / 2, np.ptp(jaw[:, 0]) / 2
+    beside = smoothstep(0.7, 1.6, np.abs(at[:, 0] - middle) / half_width)
+    return 1 - smoothstep(start - 0.5 * beside, chin + 1.15 - 0.9 * beside, at[:, 1])
 
 
 def _depth(

@@ -13,13 +13,13 @@ import torch
 from models.engine import Canvas
 from models.i420 import OFFSET, rgb_to_i420, rgb_to_yuv
 from models.warp.anatomy import FaceFrame, face_frame
-from models.warp.backdrop import background_plate, person_alpha
+from models.warp.backdrop import split
 from models.warp.blink import EyeTensors
 from models.warp.expression import ExpressionFields
 from models.warp.eyeball import eyeball
 from models.warp.eyes import EYEBALL, EyeChart, EyeShape, find_eyes, lash_colour
 from models.warp.glasses import find_frames, without_frames
-from models.warp.grid import CoarseGrid, upsample
+from models.warp.grid import CoarseGrid
 from models.warp.head import head_fields, pushed_back
 from models.warp.jaw import inside_jaw, jaw_sheet
 from models.warp.layout import below, border_blend, face_grid_over, mouth_grid_over
@@ -155,7 +155,7 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
     lips = find_lip_lines(landmarks, frame, yuv)
     inside = draw_mouth(rgb, landmarks, frame, lips, 0.6 * max(1.0, framed.scale))
     expression = ExpressionFields(landmarks, frame, lips, inside.bite)
-    alpha = person_alpha(framed.matte, frame.unit)
+    layers = split(rgb.astype(np.float32), framed.matte, frame.unit)
     cell = 8 if min(width, height) >= 900 else 4 if min(width, height) >= 300 else 2
 
     def tensor(values: np.ndarray) -> torch.Tensor:
@@ -175,16 +175,15 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
             tensor(base[None]),
         )
 
-    face_grid = face_grid_over(alpha, cell)
+    face_grid = face_grid_over(layers.alpha, cell)
     nodes = frame.to_frame(face_grid.nodes().reshape(-1, 2))
     face = field(face_grid, [expression.whole(nodes)], [])
     canvas_scale = 2.0 / np.array([width, height])
     face_to_canvas = _chain(face_grid, canvas_scale, 1.0 / np.array([width, height]) - 1.0)
-    node_alpha = _at_nodes(alpha, face_grid)
+    node_alpha = _at_nodes(layers.alpha, face_grid)
     on_jaw = jaw_sheet(yuv[..., 0], landmarks, frame, nodes).reshape(-1, *node_alpha.shape)
     sheet = np.concatenate([node_alpha[None], on_jaw])
-    plate = background_plate(rgb.astype(np.float32), _upsampled(node_alpha, face_grid, alpha))
-    plate_yuv = rgb_to_yuv(plate)
+    plate_yuv = rgb_to_yuv(layers.plate)
     part = (
         slice(face_grid.top, face_grid.top + face_grid.height),
         slice(face_grid.left, face_grid.left + face_grid.width),
@@ -330,11 +329,3 @@ def _at_nodes(values: np.ndarray, grid: CoarseGrid) -> np.ndarray:
     return cv2.remap(
         soft, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-
-
-def _upsampled(at_nodes: np.ndarray, grid: CoarseGrid, like: np.ndarray) -> np.ndarray:
-    """Node values as the renderer will see them, over the canvas; ``like`` outside the grid."""
-    out = like.copy()
-    fine = upsample(torch.from_numpy(at_nodes)[None, None], grid, grid.cell)
-    out[grid.top : grid.top + grid.height, grid.left : grid.left + grid.width] = fine[0, 0].numpy()
-    return out
