@@ -114,6 +114,7 @@ def _pose(eyes: EyeTensors, source: torch.Tensor, motion: torch.Tensor) -> _Pose
         :, None, :, None
     ]
     arch = (1 - u * u).clamp(min=0)
+    bulge = arch.sqrt()
     upper = arch * (upper_a + u * (upper_b + u * upper_c))
     lower = arch * (lower_a + u * (lower_b + u * lower_c))
     opening = (lower - upper).clamp(min=0)
@@ -133,7 +134,7 @@ def _pose(eyes: EyeTensors, source: torch.Tensor, motion: torch.Tensor) -> _Pose
     lid_v = v - slide * stretch * stretch.sqrt()
 
     # The lower lid comes up a little and takes the skin below with it.
-    rise = (LOWER_RISE * blink - 0.15 * gaze_y * open_share) * opening
+    rise = (LOWER_RISE * blink - 0.45 * gaze_y * open_share) * opening
     below = v - lower + rise
     low_v = v + rise * torch.exp(below.clamp(min=0) * -2.5)
 
@@ -148,7 +149,7 @@ def _pose(eyes: EyeTensors, source: torch.Tensor, motion: torch.Tensor) -> _Pose
     return _Pose(
         skin=_affine(eyes.to_texture, torch.stack([u, photo_v], 2)),
         shut=_on_chart(u, torch.where(on_lid, lid_v, v)),
-        ball=_on_chart(u - gaze_x * arch.sqrt(), v - gaze_y),
+        ball=_on_chart(u - gaze_x * bulge, v - gaze_y * bulge),
         lashes=_on_lashes(u, above / turned),
         shade=0.30 * blink * torch.exp(above.clamp(max=0) / (0.5 * opening + 0.02)),
         unfolded=unfolded,

@@ -36,7 +36,8 @@ def eyeball(chart: EyeChart, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     white = fill(photo, (clear * (distance > 1.12)).astype(np.float32))
     iris = _rings(photo, clear, distance)
     under = white + (iris - white) * smoothstep(1.12, 0.98, distance)[..., None]
-    seen = smoothstep(0.10, 0.04, np.maximum(above, below))[..., None]
+    # What the eye uncovers when it turns a little is the lids' edge, as they go along.
+    seen = smoothstep(0.22, 0.12, np.maximum(above, below))[..., None]
     ball = (under + (photo - under) * seen).astype(np.float32)
     lights = catch_lights(chart, photo[..., 0], iris[..., 0], distance)
     without = fill(ball, (1 - lights).astype(np.float32))[..., 0]
@@ -57,7 +58,7 @@ def catch_lights(
         distance: from the middle of the iris, over its radius.
     """
     spots = luma - cv2.morphologyEx(luma, cv2.MORPH_OPEN, chart.disc(0.4 * chart.shape.iris[2]))
-    spots = np.minimum(spots, luma - usual) * (distance < 0.95)
+    spots = np.minimum(spots, luma - usual) * (distance < 0.85)
     grown = cv2.dilate((spots > _SPOT).astype(np.float32), chart.disc(0.05))
     return chart.blurred(grown, 0.02)
 

@@ -14,7 +14,7 @@ from models.warp.eyes import EyeChart, bow
 
 _SHADOW, _HAIR = 0.62, 0.42
 """Light over that of the brightest skin nearby: skin's in shadow, and at most that of lashes."""
-_GRAIN = 0.10
+_GRAIN = 0.05
 """Details finer than this are grain, in eye units."""
 LASH_RANGE = (-0.25, 0.80)
 """Heights above the lash line, in eye units, that the lashes' chart covers."""
@@ -39,10 +39,10 @@ def shut_eye(chart: EyeChart, photo: np.ndarray) -> np.ndarray:
         smoothstep(_SHADOW, _HAIR, light / np.maximum(around, 1.0)), _strokes(chart, light)
     )
     limit = min(0.9, 0.8 * shape.room)
-    hair *= smoothstep(limit, 0.6 * limit, above) * smoothstep(1.7, 1.4, np.abs(u))
-    hair *= smoothstep(0.06, 0.0, v - np.minimum(bow(u, shape.lower), 0.0))
+    hair *= smoothstep(limit, 0.8 * limit, above) * smoothstep(1.7, 1.4, np.abs(u))
+    hair *= smoothstep(0.0, -0.08, v - np.minimum(bow(u, shape.lower), 0.0))
     eye = smoothstep(0.26, 0.14, above) * smoothstep(0.16, 0.06, below)
-    eye *= smoothstep(1.25, 1.1, np.abs(u))
+    eye *= smoothstep(1.12, 1.0, np.abs(u))
     hair = cv2.morphologyEx(hair.astype(np.float32), cv2.MORPH_CLOSE, chart.disc(0.06))
     unknown = cv2.dilate(np.maximum(eye, hair).astype(np.float32), chart.disc(0.03))
     skin = chart.blurred(fill(photo, 1 - unknown), 0.08)
