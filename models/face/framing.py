@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -11,6 +11,7 @@ from models.engine import Canvas
 from models.face import topology
 from models.face.matte import PersonMatting, default_matting
 from models.face.port import Face
+from models.i420 import OFFSET, RGB_TO_YUV
 
 EYE_LINE = 0.41
 """Height of the eyes from the canvas's top, over its height, when the photo has the space."""
@@ -33,6 +34,31 @@ class FramedPortrait:
     """Canvas pixels per photo pixel."""
     extended: tuple[int, int, int, int]
     """Canvas pixels left, top, right, bottom that the photo did not cover and were made up."""
+    _photo: np.ndarray = field(repr=False)
+    _columns: _Axis = field(repr=False)
+    _rows: _Axis = field(repr=False)
+
+    def luma(self, scale: int) -> np.ndarray:
+        """Y of ``rgb`` with the photo's own detail: float32 (scale * height, scale * width)."""
+        columns, rows = self._columns, self._rows
+        photo = _luma(self._photo)
+        if scale * rows.size < len(photo):
+            size = (scale * columns.size, scale * rows.size)
+            photo = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
+        x, y = (
+            (axis.between(scale) + 0.5) * (side / axis.size) - 0.5
+            for axis, side in ((columns, photo.shape[1]), (rows, photo.shape[0]))
+        )
+        map_x, map_y = np.meshgrid(x.astype(np.float32), y.astype(np.float32))
+        border = cv2.BORDER_REPLICATE
+        picture = cv2.remap(photo, map_x, map_y, cv2.INTER_LANCZOS4, borderMode=border)
+        if not any(self.extended):
+            return np.asarray(picture)
+        # What was made up is out of focus: it has no more detail than the canvas shows.
+        size = (picture.shape[1], picture.shape[0])
+        soft = cv2.resize(_luma(self.rgb), size, interpolation=cv2.INTER_CUBIC)
+        weight = cv2.resize(_made_up(columns, rows, 1.0), size)
+        return np.asarray(picture + weight * (soft - picture))
 
     @property
     def landmarks(self) -> np.ndarray:
@@ -90,6 +116,9 @@ def frame_portrait(
         matte,
         (scale_x + scale_y) / 2,
         (columns.before, rows.before, columns.after, rows.after),
+        rgb,
+        columns,
+        rows,
     )
 
 
@@ -191,24 +220,44 @@ def _outline(face: Face) -> np.ndarray:
     return cv2.convexHull(face.landmarks[:, :2].astype(np.float32))[:, 0]
 
 
+def _luma(rgb: np.ndarray) -> np.ndarray:
+    """Y of ``rgb`` (height, width, 3): float32 (height, width)."""
+    return rgb.astype(np.float32) @ RGB_TO_YUV[0] + OFFSET[0]
+
+
 def _resize(rgb: np.ndarray, scale: float) -> np.ndarray:
     size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
     if size == (rgb.shape[1], rgb.shape[0]):
         return rgb
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LANCZOS4
-    return cv2.resize(rgb, size, interpolation=method)
+    if scale > 1:
+        return cv2.resize(rgb, size, interpolation=cv2.INTER_LANCZOS4)
+    if scale > 0.5:
+        # Averages over little more than a pixel would blur some pixels and not their neighbours.
+        twice = (2 * size[0], 2 * size[1])
+        rgb = cv2.resize(rgb, twice, interpolation=cv2.INTER_LANCZOS4)
+    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """Which photo pixel each canvas pixel of one axis shows, and how far it is made up."""
+    """Which pixel of the scaled photo each canvas pixel of one axis shows, and how far it is made
+    up."""
 
     source: np.ndarray
-    """float32: position in the photo."""
+    """float32: position in the scaled photo."""
     depth: np.ndarray
     """float32: pixels beyond the photo's edge, 0 inside."""
     before: int
     after: int
+    size: int
+    """Pixels of the whole scaled photo."""
+
+    def between(self, scale: int) -> np.ndarray:
+        """Positions in the scaled photo of a canvas ``scale`` times as fine: float64."""
+        at = (np.arange(scale * self.source.size) + 0.5) / scale - 0.5
+        first = np.clip(at.astype(int), 0, self.source.size - 2)
+        source = self.source.astype(np.float64)
+        return source[first] + (at - first) * (source[first + 1] - source[first])
 
     @staticmethod
     def fit(start: int, length: int, size: int, low: float, high: float) -> _Axis:
@@ -232,7 +281,11 @@ class _Axis:
             )
         depth = np.maximum(-position, position - (size - 1)).clip(0)
         return _Axis(
-            np.clip(source, 0, size - 1).astype(np.float32), depth.astype(np.float32), before, after
+            np.clip(source, 0, size - 1).astype(np.float32),
+            depth.astype(np.float32),
+            before,
+            after,
+            size,
         )
 
 
@@ -252,13 +305,19 @@ def _extend(photo: np.ndarray, columns: _Axis, rows: _Axis) -> np.ndarray:
         return np.ascontiguousarray(photo[y : y + rows.source.size, x : x + columns.source.size])
     map_x, map_y = np.meshgrid(columns.source, rows.source)
     picture = cv2.remap(photo, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    depth = np.hypot(*np.meshgrid(columns.depth, rows.depth))
     unit = max(picture.shape[:2]) / 100
     blurred = picture.astype(np.float32)
     result = blurred
     for sigma, reach in ((0.5, 1.0), (1.2, 4.0), (2.4, 9.0)):
         soft = cv2.GaussianBlur(blurred, (0, 0), sigma * unit, borderType=cv2.BORDER_REFLECT)
-        weight = np.clip(depth / (reach * unit), 0, 1)[:, :, None]
-        weight = weight * weight * (3 - 2 * weight)
+        weight = _made_up(columns, rows, reach)[:, :, None]
         result = result * (1 - weight) + soft * weight
     return np.round(result).clip(0, 255).astype(np.uint8)
+
+
+def _made_up(columns: _Axis, rows: _Axis, reach: float) -> np.ndarray:
+    """0 in the photo, rising to 1 at ``reach`` hundredths of the canvas beyond its edge: float32
+    (height, width)."""
+    depth = np.hypot(*np.meshgrid(columns.depth, rows.depth))
+    share = np.clip(depth * 100 / (reach * max(depth.shape)), 0, 1)
+    return (share * share * (3 - 2 * share)).astype(np.float32)

@@ -33,7 +33,7 @@ class EyeTensors:
     """Both eyes (right, left) ready for rendering."""
 
     texture: torch.Tensor
-    """(2, 3, 2 height, 2 width): Y, U, V around each eye."""
+    """(2, 3, rows, columns): Y, U, V of the photo around each eye."""
     shut: torch.Tensor
     """(2, 4, rows, columns) over ``models.warp.eyes.CHART``: Y, U, V of the shut eye without
     lashes, and what catch-lights add to the eyeball's Y."""

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from models.face import topology
-from models.warp.texture import SCALE, Window
+from models.warp.texture import Window
 
 EYEBALL = 0.19
 """Radius of the eyeball in distances of the pupils (12 of 63 mm)."""
@@ -259,8 +259,8 @@ class EyeChart:
         return (v - CHART[1]) * self.density - 0.5
 
     def cut(self, texture: np.ndarray, window: Window) -> np.ndarray:
-        """The chart of a doubled texture (``models.warp.texture``) that covers ``window``."""
-        at = (self.shape.to_pixels(self.u, self.v) - (window.left, window.top)) * SCALE
+        """The chart of a texture (``models.warp.texture``) that covers ``window``."""
+        at = (self.shape.to_pixels(self.u, self.v) - (window.left, window.top)) * window.scale
         return cv2.remap(
             texture,
             at[..., 0].astype(np.float32),

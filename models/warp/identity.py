@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Protocol
 
 import cv2
@@ -28,7 +28,7 @@ from models.warp.lip_rim import mend_rims
 from models.warp.lips import find_lip_lines, lip_masks
 from models.warp.mouth import draw_mouth, rigid_layers
 from models.warp.teeth import BEHIND_LIPS
-from models.warp.texture import SCALE, Window, double
+from models.warp.texture import Window, texels_per_pixel, texture
 
 REACH = 0.35
 """How far head motion may carry a picture part, in units: textures reach so far around it."""
@@ -55,6 +55,10 @@ class Framed(Protocol):
     @property
     def scale(self) -> float:
         """Pixels of ``rgb`` per pixel of the photo it was made from."""
+        ...
+
+    def luma(self, scale: int) -> np.ndarray:
+        """Y of ``rgb`` with the photo's own detail: float32 (scale * height, scale * width)."""
         ...
 
 
@@ -84,12 +88,14 @@ class WarpIdentity:
     """(2, 1, 2, 1, 1): scale and offset from coordinates of ``face`` to the canvas's."""
     luma_shift: torch.Tensor
     """(1, 3, 1, 1): from canvas coordinates to those of ``luma``; 0 for the opacity."""
+    chroma_shift: torch.Tensor
+    """The same to those of ``chroma``."""
     lit: CoarseGrid
     """The part of ``face`` from the nose down, where folds and jaw throw shades."""
     luma: torch.Tensor
-    """(1, 1, 2 height, 2 width): the photo's Y at twice the resolution."""
+    """(1, 1, k height, k width): the photo's Y, k = ``texels_per_pixel``."""
     chroma: torch.Tensor
-    """(1, 2, height / 2, width / 2)."""
+    """(1, 2, height, width): sample i is the mean of pixels i and i + 1."""
     sheet: torch.Tensor
     """(1, 1 + jaw.SHEETS, rows, columns): at the nodes of ``face``, the person's opacity and what
     moves with the jaw."""
@@ -156,6 +162,9 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
     inside = draw_mouth(rgb, landmarks, frame, lips, 0.6 * max(1.0, framed.scale))
     expression = ExpressionFields(landmarks, frame, lips, inside.bite)
     layers = split(rgb.astype(np.float32), framed.matte, frame.unit)
+    texels = texels_per_pixel(width, height)
+    luma = texture(framed.luma(texels), texels)
+    detail = np.dstack([luma, texture(yuv[:, :, 1:].repeat(texels, 0).repeat(texels, 1), texels)])
     cell = 8 if min(width, height) >= 900 else 4 if min(width, height) >= 300 else 2
 
     def tensor(values: np.ndarray) -> torch.Tensor:
@@ -200,14 +209,14 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
     mouth_blend *= inside_jaw(landmarks, frame, frame.to_frame(mouth_grid.pixels())).reshape(
         mouth_blend.shape
     )
-    lip_window = Window(mouth_grid.left, mouth_grid.top, mouth_grid.width, mouth_grid.height)
-    lip_window = lip_window.grown(round(REACH * frame.unit))
-    lip_texture = mend_rims(double(lip_window.cut(yuv)), lip_window, frame, lips)
+    lip_window = Window(
+        mouth_grid.left, mouth_grid.top, mouth_grid.width, mouth_grid.height, texels
+    ).grown(round(REACH * frame.unit))
+    lip_texture = mend_rims(lip_window.cut_texture(detail), lip_window, frame, lips)
     lip_texture = np.dstack([lip_texture, *lip_masks(lip_window, frame, lips)])
 
-    eyes, eye_windows, eye_size = _eyes(rgb, yuv, landmarks, frame, face_grid, tensor)
+    eyes, eye_windows, eye_size = _eyes(rgb, yuv, detail, landmarks, frame, face_grid, tensor)
 
-    chroma = yuv[:, :, 1:].reshape(height // 2, 2, width // 2, 2, 2).mean((1, 3))
     plate_chroma = plate_yuv[part][:, :, 1:]
     plate_chroma = plate_chroma.reshape(face_grid.height // 2, 2, face_grid.width // 2, 2, 2).mean(
         (1, 3)
@@ -219,10 +228,11 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
         unit=frame.unit,
         face=face,
         to_canvas=tensor(face_to_canvas),
-        luma_shift=tensor(np.array([-0.5 / width, -0.5 / height, 0.0]).reshape(1, 3, 1, 1)),
+        luma_shift=tensor(_shift(0.5 / texels - 0.5, width, height)),
+        chroma_shift=tensor(_shift(-0.5, width, height)),
         lit=below(face_grid, frame.origin[1] - 0.6 * frame.unit),
-        luma=tensor(double(yuv[:, :, :1])[:, :, 0][None, None]),
-        chroma=tensor(chroma.transpose(2, 0, 1)[None]),
+        luma=tensor(luma[None, None]),
+        chroma=tensor(texture(yuv[:, :, 1:], 2).transpose(2, 0, 1)[None]),
         sheet=tensor(sheet[None]),
         plate_luma=tensor(plate_yuv[part][:, :, 0][None, None]),
         plate_chroma=tensor(plate_chroma.transpose(2, 0, 1)[None]),
@@ -244,6 +254,7 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
 def _eyes(
     rgb: np.ndarray,
     yuv: np.ndarray,
+    detail: np.ndarray,
     landmarks: np.ndarray,
     frame: FaceFrame,
     grid: CoarseGrid,
@@ -260,21 +271,23 @@ def _eyes(
         _even(frame.unit * max(0.86, 3.1 * longest)),
         _even(frame.unit * max(0.80, 2.9 * longest)),
     )
-    # Coordinates of the doubled luma plane: g = (2 x + 0.5) / size - 1.
+    texels = len(detail) // height
+    # Coordinates of the luma plane: g = (2 x + 1 / texels) / size - 1.
     plane = np.array([width, height]) / 2.0
-    density = SCALE * frame.unit * longest
+    first = 0.5 / texels
+    density = texels * frame.unit * longest
     windows, textures, to_own, to_texture, numbers, colours = [], [], [], [], [], []
     shut, balls, lashes, over = [], [], [], []
     for shape in shapes:
-        patch = shape.patch(size)
+        patch = replace(shape.patch(size), scale=texels)
         x = int(np.clip(patch.left - grid.left, 0, grid.width - size[0]))
         y = int(np.clip(patch.top - grid.top, 0, grid.height - size[1]))
         windows.append((x // 2 * 2, y // 2 * 2))
         window = patch.grown(round(REACH * frame.unit))
-        texture = double(window.cut(yuv))
-        textures.append(texture.transpose(2, 0, 1))
+        around = window.cut_texture(detail)
+        textures.append(around.transpose(2, 0, 1))
         chart = EyeChart(shape, density)
-        photo = chart.cut(texture, window)
+        photo = chart.cut(around, window)
         colour = rgb_to_yuv(lash_colour(rgb, shape))
         skin = shut_eye(chart, photo)
         ball, lights = eyeball(chart, photo)
@@ -283,9 +296,9 @@ def _eyes(
         lashes.append(lash_chart(chart, photo, skin, colour)[None])
         colours.append(colour)
         if frames is not None:
-            over.append(chart.cut(double(window.cut(frames[..., None])), window)[None])
+            over.append(chart.cut(window.cut(frames), replace(window, scale=1))[None])
         inverse = np.stack([shape.along, shape.down]) / (shape.along @ shape.along)
-        to_own.append(np.column_stack([inverse * plane, inverse @ (plane - 0.25 - shape.centre)]))
+        to_own.append(np.column_stack([inverse * plane, inverse @ (plane - first - shape.centre)]))
         scale, start = window.affine()
         forward = np.stack([shape.along, shape.down], 1) * scale[:, None]
         to_texture.append(np.column_stack([forward, shape.centre * scale + start]))
@@ -303,6 +316,11 @@ def _eyes(
         tensor(np.stack(colours).reshape(1, 2, 3, 1)),
     )
     return eyes, (windows[0], windows[1]), size
+
+
+def _shift(pixels: float, width: int, height: int) -> np.ndarray:
+    """``pixels`` in coordinates of the canvas for x and y, and 0 for an opacity: (1, 3, 1, 1)."""
+    return np.array([2 * pixels / width, 2 * pixels / height, 0.0]).reshape(1, 3, 1, 1)
 
 
 def _length(shape: EyeShape, frame: FaceFrame) -> float:

@@ -25,7 +25,7 @@ def mend_rims(texture: np.ndarray, window: Window, frame: FaceFrame, lips: LipLi
     """The lips with clean edges; unchanged where the photo's lips are closed.
 
     Args:
-        texture: Y, U, V over the window at twice its resolution, float32 (2 h, 2 w, 3).
+        texture: Y, U, V over the window, float32 (window.scale * h, window.scale * w, 3).
         window: of the canvas.
         frame: of the face.
         lips: inner edges of its lips.
@@ -41,7 +41,7 @@ def mend_rims(texture: np.ndarray, window: Window, frame: FaceFrame, lips: LipLi
     into = np.maximum(depth, 2 * RIM - depth) - depth
     between = np.abs(frame.across(x)) < 1.0
     moved = np.where(between, np.where(on_upper, -into, into), 0.0)
-    out = _shifted(texture, frame, moved)
+    out = _shifted(texture, window.scale, frame, moved)
     # Lips that meet throw a fine shade on each other.
     near = 1 - smoothstep(0.98, 1.1, np.abs(frame.across(x)))
     shade = SEAM_DEPTH * near * np.exp(-np.square(np.maximum(depth, 0) / SEAM))
@@ -49,10 +49,10 @@ def mend_rims(texture: np.ndarray, window: Window, frame: FaceFrame, lips: LipLi
     return _without_pits(out, frame, lips, x, y)
 
 
-def _shifted(texture: np.ndarray, frame: FaceFrame, down: np.ndarray) -> np.ndarray:
+def _shifted(texture: np.ndarray, scale: int, frame: FaceFrame, down: np.ndarray) -> np.ndarray:
     """``texture`` with every sample taken from ``down`` units further down the face."""
     rows, columns = np.mgrid[0 : texture.shape[0], 0 : texture.shape[1]].astype(np.float32)
-    step = 2 * frame.unit * frame.down
+    step = scale * frame.unit * frame.down
     return cv2.remap(
         texture,
         columns + (down * step[0]).astype(np.float32),

@@ -76,7 +76,7 @@ def render_identity(identity: WarpIdentity, motions: np.ndarray) -> torch.Tensor
     fine = upsample(coarse[:, :3] + identity.luma_shift, grid, grid.cell)
     luma = sample(identity.luma.expand(n, -1, -1, -1), fine[:, :2].permute(0, 2, 3, 1))
     torch.lerp(identity.plate_luma, luma, fine[:, 2:], out=luma)
-    half = upsample(coarse[:, :3], grid, grid.cell // 2)
+    half = upsample(coarse[:, :3] + identity.chroma_shift, grid, grid.cell // 2)
     chroma = sample(identity.chroma.expand(n, -1, -1, -1), half[:, :2].permute(0, 2, 3, 1))
     torch.lerp(identity.plate_chroma, chroma, half[:, 2:], out=chroma)
     planes = _Planes(luma, chroma, fine[:, 2:], half[:, 2:])

@@ -1,13 +1,21 @@
-"""Parts of the photo as textures, at twice the canvas's resolution."""
+"""Parts of the photo as textures, finer than the canvas."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
-SCALE = 2
-"""Texture samples per canvas pixel: bilinear sampling between them keeps the photo sharp."""
+
+def texels_per_pixel(width: int, height: int) -> int:
+    """Samples of the photo's textures per pixel of a canvas and axis.
+
+    A picture that is turned falls between the samples, where bilinear interpolation loses the
+    share ``1 - cos(pi / 2 n)`` of the finest detail: 29 % with two samples per pixel, 13 % with
+    three. Photos seldom hold more detail than a large canvas shows.
+    """
+    return 2 if min(width, height) >= 900 else 3
 
 
 @dataclass(frozen=True)
@@ -18,52 +26,54 @@ class Window:
     top: int
     width: int
     height: int
+    scale: int = 2
+    """Texture samples per canvas pixel and axis."""
 
     def grown(self, by: int) -> Window:
         """The window and ``by`` pixels around it."""
-        return Window(self.left - by, self.top - by, self.width + 2 * by, self.height + 2 * by)
+        return Window(
+            self.left - by, self.top - by, self.width + 2 * by, self.height + 2 * by, self.scale
+        )
 
     def affine(self) -> tuple[np.ndarray, np.ndarray]:
         """Scale and offset, each (2,), from canvas pixels to texture coordinates.
 
         Texture coordinates are those of ``grid_sample`` with ``align_corners=False``; canvas
-        pixel i of the window is texture sample ``2 i``.
+        pixel i of the window is texture sample ``scale * i``.
         """
         size = np.array([self.width, self.height], np.float64)
         start = np.array([self.left, self.top], np.float64)
-        scale = 2.0 / size
-        return scale, (0.5 - 2.0 * start) / size - 1.0
+        return 2.0 / size, (1.0 / self.scale - 2.0 * start) / size - 1.0
 
     def positions(self) -> np.ndarray:
-        """Canvas pixel position of every texture sample: float64 (2 height, 2 width, 2)."""
-        x = self.left + np.arange(SCALE * self.width) / SCALE
-        y = self.top + np.arange(SCALE * self.height) / SCALE
+        """Canvas pixel position of every texture sample: float64 (rows, columns, 2)."""
+        x = self.left + np.arange(self.scale * self.width) / self.scale
+        y = self.top + np.arange(self.scale * self.height) / self.scale
         return np.stack(np.meshgrid(x, y), -1)
 
     def cut(self, image: np.ndarray) -> np.ndarray:
         """The window's pixels of ``image`` (height, width, ...), its edge repeated beyond it."""
-        rows = np.clip(np.arange(self.top, self.top + self.height), 0, image.shape[0] - 1)
-        columns = np.clip(np.arange(self.left, self.left + self.width), 0, image.shape[1] - 1)
-        return image[rows][:, columns]
+        return self._cut(image, 1)
+
+    def cut_texture(self, texture: np.ndarray) -> np.ndarray:
+        """The window's samples of the whole canvas's :func:`texture` of the same scale."""
+        return self._cut(texture, self.scale)
+
+    def _cut(self, image: np.ndarray, scale: int) -> np.ndarray:
+        rows = np.arange(scale * self.top, scale * (self.top + self.height))
+        columns = np.arange(scale * self.left, scale * (self.left + self.width))
+        rows = np.clip(rows, 0, image.shape[0] - 1)
+        return image[rows][:, np.clip(columns, 0, image.shape[1] - 1)]
 
 
-def double(image: np.ndarray) -> np.ndarray:
-    """Twice the resolution: sample ``2 i`` is pixel ``i``, odd samples lie halfway.
+def texture(fine: np.ndarray, scale: int) -> np.ndarray:
+    """What a camera with the canvas's pixels sees at each sample of a finer picture.
+
+    Each sample is the mean over one canvas pixel, so sample ``scale * i`` is pixel ``i`` and those
+    between are the pixels of a picture that moved by a part of one: as sharp, without ringing.
 
     Args:
-        image: float32 (height, width, channels).
+        fine: (scale * height, scale * width, channels).
+        scale: samples per canvas pixel and axis.
     """
-    for axis in (0, 1):
-        image = _double_axis(image, axis)
-    return image
-
-
-def _double_axis(image: np.ndarray, axis: int) -> np.ndarray:
-    moved = np.moveaxis(image, axis, 0)
-    padded = np.concatenate([moved[:1], moved, moved[-1:], moved[-1:]])
-    # Cubic convolution (Keys, 1981) at the midpoint.
-    half = (9.0 * (padded[1:-2] + padded[2:-1]) - padded[:-3] - padded[3:]) / 16.0
-    out = np.empty((2 * len(moved), *moved.shape[1:]), np.float32)
-    out[0::2] = moved
-    out[1::2] = half
-    return np.moveaxis(out, 0, axis)
+    return cv2.blur(fine, (scale, scale), anchor=(0, 0), borderType=cv2.BORDER_REPLICATE)

@@ -8,6 +8,7 @@ import pytest
 
 from models.engine import Canvas
 from models.face import frame_portrait, framed_region, load_photo, topology
+from models.i420 import rgb_to_yuv
 
 SIZES = [(640, 480), (1280, 960), (480, 640), (512, 512)]
 
@@ -46,6 +47,24 @@ def test_landmarks_lie_on_the_framed_face(photo, face, analyzer, width, height):
     off = np.linalg.norm(again.landmarks[:, :2] - framed.landmarks[:, :2], axis=1)
     assert off.mean() < 0.01 * framed.face.height
     assert framed.scale == pytest.approx(framed.face.height / own.height, rel=0.01)
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+def test_the_finer_luma_is_the_picture_with_more_detail(photo, face, analyzer, scale):
+    tight = crop(photo, face, 0.3, 0.4, 0.3, 0.2)
+    for rgb, own in ((photo, face), (tight, analyzer.analyze(tight)[0])):
+        framed = frame_portrait(rgb, own, Canvas(320, 240))
+        fine = framed.luma(scale)
+        assert fine.shape == (240 * scale, 320 * scale)
+        coarse = rgb_to_yuv(framed.rgb)[:, :, 0]
+        means = fine.reshape(240, scale, 320, scale).mean((1, 3))
+        assert np.abs(means - coarse).mean() < 0.5
+        assert np.corrcoef(means.ravel(), coarse.ravel())[0, 1] > 0.999
+        enlarged = cv2.resize(coarse, fine.shape[::-1], interpolation=cv2.INTER_CUBIC)
+        left, top, right, bottom = (round(scale * v) for v in framed.face.box)
+        inside = (slice(top, bottom), slice(left, right))
+        assert fine[inside].std() > enlarged[inside].std()
+        assert cv2.Laplacian(fine[inside], -1).var() > 2 * cv2.Laplacian(enlarged[inside], -1).var()
 
 
 def test_inside_the_photo_the_picture_is_the_photo(photo, face):

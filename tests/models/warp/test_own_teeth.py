@@ -36,8 +36,15 @@ def smiling(framed, identity, pose, mesh) -> SimpleNamespace:
     teeth &= np.abs(x) < 0.26
     stripes = 0.92 + 0.08 * np.cos(2 * np.pi * x / 0.1)
     rgb[teeth] = (YELLOW * stripes[..., None])[teeth].astype(np.uint8)
+    luma = rgb_to_yuv(rgb)[:, :, 0]
     return SimpleNamespace(
-        rgb=rgb, landmarks=landmarks, matte=framed.matte, scale=1.0, frame=frame, teeth=teeth
+        rgb=rgb,
+        luma=lambda scale: luma.repeat(scale, 0).repeat(scale, 1),
+        landmarks=landmarks,
+        matte=framed.matte,
+        scale=1.0,
+        frame=frame,
+        teeth=teeth,
     )
 
 

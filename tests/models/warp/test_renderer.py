@@ -122,6 +122,29 @@ def test_roll_leans_the_head_clockwise(pose, mesh) -> None:
     assert np.degrees(np.arctan2(across[1], across[0])) == pytest.approx(6.0, abs=1.5)
 
 
+def test_a_face_that_moves_stays_as_sharp_as_the_photo(framed, pose) -> None:
+    """Between the photo's samples nothing is lost, so sharpness does not come and go."""
+    left, top, right, bottom = (round(v) for v in framed.face.box)
+
+    def sharpness(picture: np.ndarray) -> float:
+        face = luma(picture)[top:bottom, left:right].astype(float)
+        return (face[1:-1, 1:-1] * 4 - face[:-2, 1:-1] - face[2:, 1:-1] - face[1:-1, :-2]
+                - face[1:-1, 2:]).var()  # fmt: skip
+
+    still, *moved = render(
+        [
+            pose(),
+            *(pose(sway_x=x, sway_y=x) for x in (0.002, 0.005, 0.008)),
+            pose(roll=1.0),
+            pose(yaw=1.5, pitch=1.0, roll=-2.0),
+        ]
+    )
+    shares = [sharpness(picture) / sharpness(still) for picture in moved]
+    assert min(shares) > 0.8
+    assert np.mean(shares) > 0.87
+    assert max(shares) < 1.1
+
+
 def test_far_background_stays(framed, pose) -> None:
     still, moved = render(
         [pose(), pose(yaw=3, pitch=2, roll=3, sway_x=0.05, aperture=0.3, jaw=1, blink_left=1)]
