@@ -28,7 +28,7 @@ from models.warp.lip_rim import mend_rims
 from models.warp.lips import find_lip_lines, lip_masks
 from models.warp.mouth import draw_mouth, rigid_layers
 from models.warp.teeth import BEHIND_LIPS
-from models.warp.texture import Window, texels_per_pixel, texture
+from models.warp.texture import Window, plain_texture, texels_per_pixel, texture
 
 REACH = 0.35
 """How far head motion may carry a picture part, in units: textures reach so far around it."""
@@ -164,7 +164,7 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
     layers = split(rgb.astype(np.float32), framed.matte, frame.unit)
     texels = texels_per_pixel(width, height)
     luma = texture(framed.luma(texels), texels)
-    detail = np.dstack([luma, texture(yuv[:, :, 1:].repeat(texels, 0).repeat(texels, 1), texels)])
+    detail = np.dstack([luma, plain_texture(yuv[:, :, 1:], texels)])
     cell = 8 if min(width, height) >= 900 else 4 if min(width, height) >= 300 else 2
 
     def tensor(values: np.ndarray) -> torch.Tensor:
@@ -262,16 +262,19 @@ def _eyes(
 ) -> tuple[EyeTensors, tuple[tuple[int, int], tuple[int, int]], tuple[int, int]]:
     """Both eyes for rendering, and their patches' places inside ``grid`` and size."""
     height, width = rgb.shape[:2]
+    texels = len(detail) // height
     frames = find_frames(yuv, landmarks, frame)
-    # Under the frames of glasses lids move as if there were none; the frames lie over them.
-    yuv = yuv if frames is None else without_frames(yuv, frames)
+    if frames is not None:
+        # Under the frames of glasses lids move as if there were none; the frames lie over them.
+        yuv = without_frames(yuv, frames)
+        hidden = plain_texture(frames, texels)[..., None]
+        detail = detail + hidden * (plain_texture(yuv, texels) - detail)
     shapes = find_eyes(landmarks, yuv)
     longest = max(_length(shape, frame) for shape in shapes)
     size = (
         _even(frame.unit * max(0.86, 3.1 * longest)),
         _even(frame.unit * max(0.80, 2.9 * longest)),
     )
-    texels = len(detail) // height
     # Coordinates of the luma plane: g = (2 x + 1 / texels) / size - 1.
     plane = np.array([width, height]) / 2.0
     first = 0.5 / texels

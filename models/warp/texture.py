@@ -77,3 +77,8 @@ def texture(fine: np.ndarray, scale: int) -> np.ndarray:
         scale: samples per canvas pixel and axis.
     """
     return cv2.blur(fine, (scale, scale), anchor=(0, 0), borderType=cv2.BORDER_REPLICATE)
+
+
+def plain_texture(image: np.ndarray, scale: int) -> np.ndarray:
+    """A picture that is no finer than the canvas as a texture of ``scale``."""
+    return texture(image.repeat(scale, 0).repeat(scale, 1), scale)
