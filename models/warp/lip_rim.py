@@ -15,10 +15,12 @@ SEAM = 0.013
 """Height of the shade along the line where lips meet."""
 SEAM_DEPTH = 0.35
 """How dark it is."""
-PIT = 0.66
-"""Brightness of the deepest place in the corner of a shut mouth, over that of the lips."""
-_CORNER = 0.09
-"""Reach of the dark that a parted mouth has in its corners, up and down."""
+PIT = 0.72
+"""What is darker beside a corner than this share of the lips and of the skin is no skin."""
+_CORNER = 0.12
+"""How far up and down the dark that a parted mouth has in its corners may reach, units."""
+_SOFT = 0.018
+"""Height over which it gives way to the skin."""
 
 
 def mend_rims(texture: np.ndarray, window: Window, frame: FaceFrame, lips: LipLines) -> np.ndarray:
@@ -32,6 +34,7 @@ def mend_rims(texture: np.ndarray, window: Window, frame: FaceFrame, lips: LipLi
     """
     if lips.gap == 0:
         return texture
+    texture = _without_pits(texture, window, frame, lips)
     at = frame.to_frame(window.positions())
     x, y = at[..., 0], at[..., 1]
     upper, lower = lips.upper_at(x), lips.lower_at(x)
@@ -46,7 +49,7 @@ def mend_rims(texture: np.ndarray, window: Window, frame: FaceFrame, lips: LipLi
     near = 1 - smoothstep(0.98, 1.1, np.abs(frame.across(x)))
     shade = SEAM_DEPTH * near * np.exp(-np.square(np.maximum(depth, 0) / SEAM))
     out[..., 0] = 16 + (out[..., 0] - 16) * (1 - shade)
-    return _without_pits(out, frame, lips, x, y)
+    return out
 
 
 def _shifted(texture: np.ndarray, scale: int, frame: FaceFrame, down: np.ndarray) -> np.ndarray:
@@ -63,15 +66,56 @@ def _shifted(texture: np.ndarray, scale: int, frame: FaceFrame, down: np.ndarray
 
 
 def _without_pits(
-    texture: np.ndarray, frame: FaceFrame, lips: LipLines, x: np.ndarray, y: np.ndarray
+    texture: np.ndarray, window: Window, frame: FaceFrame, lips: LipLines
 ) -> np.ndarray:
-    """Lift the dark that a parted mouth has in its corners to that of a fold between lips."""
+    """Fill the dark that a parted mouth has in its corners with the skin around it."""
+    at = frame.to_frame(window.positions())
+    x, y = at[..., 0], at[..., 1]
     across = np.abs(frame.across(x))
-    away = np.abs(y - lips.closed_at(x))
-    lip = float(np.median(texture[(across < 0.6) & (away < 0.10)][:, 0])) - 16
-    limit = 16 + PIT * lip
-    here = smoothstep(0.70, 0.90, across) * (1 - smoothstep(1.2, 1.5, across))
-    here = here * (1 - smoothstep(0.7 * _CORNER, _CORNER, away))
-    missing = np.maximum(limit - texture[..., 0], 0.0)
-    texture[..., 0] += (0.8 * here * missing).astype(np.float32)
-    return texture
+    here = smoothstep(0.68, 0.85, across) * (1 - smoothstep(1.3, 1.5, across))
+    places = np.linspace(1.5 * lips.x[0], 1.5 * lips.x[-1], 241)
+    steps = np.linspace(0.0, _CORNER, 40)[:, None]
+    on_upper = y < lips.closed_at(x)
+    out = texture.copy()
+    for mine, edge, down in (
+        (on_upper, lips.upper_at, -1.0),
+        (~on_upper, lips.lower_at, 1.0),
+    ):
+        outward = down * (y - edge(x))
+        lip = (across < 0.6) & mine & (outward > RIM) & (outward < 0.08)
+        rows = edge(places) + down * steps
+        strip = _at(texture, window, frame, np.broadcast_to(places, rows.shape), rows)
+        # Stubble beside a corner is darker than lips, and stays.
+        around = _blurred(np.median(strip[20:, :, 0], axis=0))
+        limit = np.minimum(float(np.percentile(texture[lip][:, 0], 25)), around)
+        light = strip[..., 0] >= 16 + PIT * (limit - 16)
+        found = light.any(0)
+        depth = np.where(found, steps[light.argmax(0), 0], 0.0)
+        depth = _blurred(cv2.dilate(depth[None], np.ones((1, 5)))[0])
+        beyond = edge(places) + down * (depth + 2 * _SOFT)
+        colour = _at(texture, window, frame, places[None], beyond[None])[0]
+        colour = np.stack([_blurred(channel) for channel in colour.T], -1)
+        outside = outward - np.interp(x, places, depth)
+        weight = here * mine * (1 - smoothstep(_SOFT, 2 * _SOFT, outside))
+        weight = weight * np.interp(x, places, _blurred((depth > 0).astype(float)))
+        fill = np.stack([np.interp(x, places, channel) for channel in colour.T], -1)
+        out += (weight[..., None] * (fill - texture)).astype(np.float32)
+    return out
+
+
+def _at(
+    texture: np.ndarray, window: Window, frame: FaceFrame, x: np.ndarray, y: np.ndarray
+) -> np.ndarray:
+    """``texture`` at frame positions: (..., 3)."""
+    start = (window.left, window.top)
+    at = (frame.to_pixels(np.stack([x, y], -1)) - start) * window.scale
+    at = at.astype(np.float32)
+    return cv2.remap(
+        texture, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def _blurred(values: np.ndarray) -> np.ndarray:
+    """Values over places across the mouth, smoothed."""
+    line = values.astype(np.float64)[None]
+    return cv2.GaussianBlur(line, (0, 0), 3.0, borderType=cv2.BORDER_REPLICATE)[0]

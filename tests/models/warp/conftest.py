@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,12 @@ from models.face import (
     frame_portrait,
     load_photo,
 )
+from models.i420 import i420_to_rgb, rgb_to_yuv
+from models.warp.anatomy import FaceFrame, face_frame
 from models.warp.identity import WarpIdentity, build_identity
+from models.warp.lips import find_lip_lines
 from models.warp.motion import INDEX, WarpPose, rest
+from models.warp.renderer import render
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -65,3 +70,41 @@ def pose(identity) -> Callable[..., WarpPose]:
         return WarpPose(who, motion)
 
     return make
+
+
+YELLOW = np.array([226.0, 212.0, 160.0])
+"""Colour of the teeth painted: none the engine would draw."""
+
+
+@dataclass(frozen=True)
+class Smile:
+    """The portrait with parted lips and a row of yellow teeth, as a framed photo."""
+
+    rgb: np.ndarray
+    landmarks: np.ndarray
+    matte: np.ndarray
+    scale: float
+    frame: FaceFrame
+    teeth: np.ndarray
+    """bool (height, width): where they are painted."""
+
+    def luma(self, scale: int) -> np.ndarray:
+        return rgb_to_yuv(self.rgb)[:, :, 0].repeat(scale, 0).repeat(scale, 1)
+
+
+@pytest.fixture(scope="session")
+def smiling(framed, identity, pose, mesh) -> Smile:
+    (picture,) = render([pose(aperture=0.18, jaw=0.4, width=0.3)])
+    rgb = i420_to_rgb(picture)
+    landmarks = mesh(rgb)
+    frame = face_frame(landmarks)
+    lips = find_lip_lines(landmarks, frame, rgb_to_yuv(rgb))
+    assert lips.gap > 0.1
+    columns, rows = np.meshgrid(np.arange(rgb.shape[1]), np.arange(rgb.shape[0]))
+    at = frame.to_frame(np.stack([columns, rows], -1).astype(float))
+    x, y = at[..., 0], at[..., 1]
+    teeth = (y > lips.upper_at(x)) & (y < lips.upper_at(x) + 0.09) & (y < lips.lower_at(x) - 0.01)
+    teeth &= np.abs(x) < 0.26
+    stripes = 0.92 + 0.08 * np.cos(2 * np.pi * x / 0.1)
+    rgb[teeth] = (YELLOW * stripes[..., None])[teeth].astype(np.uint8)
+    return Smile(rgb, landmarks, framed.matte, 1.0, frame, teeth)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,37 +14,6 @@ from models.warp.identity import build_identity
 from models.warp.lips import find_lip_lines
 from models.warp.own_teeth import find_own_teeth
 from models.warp.renderer import render
-
-YELLOW = np.array([226.0, 212.0, 160.0])
-"""Colour of the teeth painted: none the engine would draw."""
-
-
-@pytest.fixture(scope="module")
-def smiling(framed, identity, pose, mesh) -> SimpleNamespace:
-    """The portrait with parted lips and a row of yellow teeth, as a framed photo."""
-    (picture,) = render([pose(aperture=0.18, jaw=0.4, width=0.3)])
-    rgb = i420_to_rgb(picture)
-    landmarks = mesh(rgb)
-    frame = face_frame(landmarks)
-    lips = find_lip_lines(landmarks, frame, rgb_to_yuv(rgb))
-    assert lips.gap > 0.1
-    columns, rows = np.meshgrid(np.arange(rgb.shape[1]), np.arange(rgb.shape[0]))
-    at = frame.to_frame(np.stack([columns, rows], -1).astype(float))
-    x, y = at[..., 0], at[..., 1]
-    teeth = (y > lips.upper_at(x)) & (y < lips.upper_at(x) + 0.09) & (y < lips.lower_at(x) - 0.01)
-    teeth &= np.abs(x) < 0.26
-    stripes = 0.92 + 0.08 * np.cos(2 * np.pi * x / 0.1)
-    rgb[teeth] = (YELLOW * stripes[..., None])[teeth].astype(np.uint8)
-    luma = rgb_to_yuv(rgb)[:, :, 0]
-    return SimpleNamespace(
-        rgb=rgb,
-        luma=lambda scale: luma.repeat(scale, 0).repeat(scale, 1),
-        landmarks=landmarks,
-        matte=framed.matte,
-        scale=1.0,
-        frame=frame,
-        teeth=teeth,
-    )
 
 
 def yellow(rgb: np.ndarray) -> np.ndarray:
@@ -99,7 +67,7 @@ def test_the_lower_lip_comes_up_to_short_teeth_for_an_f(smiling, pose) -> None:
     x, y = at[..., 0], at[..., 1]
     between = (y > lips.upper_at(x)) & (y < lips.lower_at(x)) & (np.abs(x) < 0.4)
     rgb[between & (y > lips.upper_at(x) + 0.055)] = (40, 24, 24)
-    who = build_identity(SimpleNamespace(**{**vars(smiling), "rgb": rgb}))
+    who = build_identity(replace(smiling, rgb=rgb))
     black = torch.zeros_like(who.inside[1:])
     who = replace(who, inside=torch.cat([who.inside[:1], black]))
     closed = float(lips.closed_at(np.array(0.0)))
