@@ -83,11 +83,11 @@ def _head_weight(points: np.ndarray, at: np.ndarray) -> np.ndarray:
     # Beside the face the jaw line ends at the ears; hair there leaves the head a little lower.
     chin = points[topology.CHIN, 1]
     start = np.minimum(line, chin) * 0.35 + chin * 0.65 - 0.1
-    start = np.maximum(start, line + 0.02)
     # Beside the neck are shoulders, collars and hair that lies on them: they follow less.
     middle, half_width = (jaw[:, 0].max() + jaw[:, 0].min()) / 2, np.ptp(jaw[:, 0]) / 2
-    beside = smoothstep(0.7, 1.6, np.abs(at[:, 0] - middle) / half_width)
-    return 1 - smoothstep(start - 0.5 * beside, chin + 1.15 - 0.9 * beside, at[:, 1])
+    beside = smoothstep(0.65, 1.35, np.abs(at[:, 0] - middle) / half_width)
+    start = np.maximum(start - 0.5 * beside, line + 0.02)
+    return 1 - smoothstep(start, chin + 1.15 - 0.9 * beside, at[:, 1])
 
 
 def _depth(

@@ -22,7 +22,13 @@ from models.warp.glasses import find_frames, without_frames
 from models.warp.grid import CoarseGrid
 from models.warp.head import head_fields, pushed_back
 from models.warp.jaw import inside_jaw, jaw_sheet
-from models.warp.layout import below, border_blend, face_grid_over, mouth_grid_over
+from models.warp.layout import (
+    below,
+    border_blend,
+    border_hold,
+    face_grid_over,
+    mouth_grid_over,
+)
 from models.warp.lids import lash_chart, shut_eye
 from models.warp.lip_rim import mend_rims
 from models.warp.lips import find_lip_lines, lip_masks
@@ -84,6 +90,8 @@ class WarpIdentity:
     """Distance of the pupils in canvas pixels."""
 
     face: Field
+    hold: torch.Tensor
+    """(1, 2, rows, columns) of ``face``: how far its nodes may follow; see ``border_hold``."""
     to_canvas: torch.Tensor
     """(2, 1, 2, 1, 1): scale and offset from coordinates of ``face`` to the canvas's."""
     luma_shift: torch.Tensor
@@ -227,6 +235,7 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
         canvas=Canvas(width, height),
         unit=frame.unit,
         face=face,
+        hold=tensor(border_hold(layers.alpha, landmarks, frame.unit, face_grid)[None]),
         to_canvas=tensor(face_to_canvas),
         luma_shift=tensor(_shift(0.5 / texels - 0.5, width, height)),
         chroma_shift=tensor(_shift(-0.5, width, height)),

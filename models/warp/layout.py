@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 
 from models.warp.anatomy import FaceFrame, smoothstep
 from models.warp.grid import CoarseGrid
+
+HOLD_REACH = 0.9
+"""How far into the picture, in units, a border that cuts the person holds it at most."""
+HOLD_SPREAD = 0.2
+"""How softly that begins along the border, in units."""
 
 
 def face_grid_over(alpha: np.ndarray, cell: int) -> CoarseGrid:
@@ -47,3 +53,32 @@ def border_blend(grid: CoarseGrid) -> np.ndarray:
     y = np.minimum(np.arange(grid.height), np.arange(grid.height)[::-1]) + 0.5
     band = 2.0 * grid.cell
     return smoothstep(0.0, 1.0, np.minimum(x[None], y[:, None]) / band).astype(np.float32)
+
+
+def border_hold(
+    alpha: np.ndarray, landmarks: np.ndarray, unit: float, grid: CoarseGrid
+) -> np.ndarray:
+    """How far the nodes may follow the motion: float32 (2, rows, columns), x and y, 1 but near
+    borders of the picture that cut the person.
+
+    What lies beyond such a border is not known. Hair that a nod would uncover there stretches
+    instead.
+
+    Args:
+        alpha: opacity of the person, float32 (height, width).
+        landmarks: (478, 3), pixels. No further than half way to them do borders hold.
+        unit: distance of the pupils in pixels.
+        grid: the nodes.
+    """
+    hold = np.ones((2, *grid.shape), np.float32)
+    nodes = grid.nodes()
+    face = landmarks[:, :2].min(0), landmarks[:, :2].max(0)
+    for axis, size in enumerate(alpha.shape[::-1]):
+        along = nodes[..., 1 - axis]
+        for border, room in ((0, face[0][axis]), (size - 1, size - 1 - face[1][axis])):
+            cut = alpha.take(border, 1 - axis)
+            cut = cv2.GaussianBlur(cut[None], (0, 0), HOLD_SPREAD * unit)[0]
+            reach = float(np.clip(HOLD_REACH * unit, 1.0, max(0.6 * room, 1.0)))
+            free = smoothstep(0.0, reach, np.abs(nodes[..., axis] - border))
+            hold[axis] *= 1 - np.interp(along, np.arange(len(cut)), cut) * (1 - free)
+    return hold

@@ -94,13 +94,15 @@ def _whole(identity: WarpIdentity, expression: torch.Tensor, weights: torch.Tens
     """Where the picture of the whole person came from, how opaque it is there, and how much light
     is left of it: (n, 4, rows, columns) at the nodes, the first two in the canvas's coordinates."""
     field = identity.face
-    source = invert(_displacement(field, weights, slice(1)), field.base, FACE_ITERATIONS)
+    moved = _displacement(field, weights, slice(1)) * identity.hold
+    source = invert(moved, field.base, FACE_ITERATIONS)
     sheet = identity.sheet.expand(len(weights), -1, -1, -1)
     opacity, on_jaw, contact, fold = sample(sheet, source.permute(0, 2, 3, 1)).split(1, 1)
     # Below the jaw's edge the neck stays with the head: the chin covers it instead of pressing it.
     # Only where the photo's jaw comes up to close the mouth, the neck stretches after it.
     still = (field.to_grid @ weights[:, :, _NECK]) @ field.fields[0, _NECK]
-    neck = invert(still.reshape(source.shape), field.base, NECK_ITERATIONS)
+    still = still.reshape(source.shape) * identity.hold
+    neck = invert(still, field.base, NECK_ITERATIONS)
     neck_opacity = sample(sheet[:, :1], neck.permute(0, 2, 3, 1))
     source = torch.lerp(neck, source, on_jaw)
     opacity = torch.lerp(neck_opacity, opacity, on_jaw)

@@ -8,6 +8,7 @@ import numpy as np
 from models.i420 import i420_to_rgb
 from models.warp.anatomy import face_frame
 from models.warp.backdrop import UNSEEN, split
+from models.warp.layout import border_hold, face_grid_over
 from models.warp.renderer import render
 
 UNIT = 60.0
@@ -59,3 +60,23 @@ def test_shoulders_stay_when_the_head_tilts(framed, pose) -> None:
         edge = slice(y - 8, y + 8), slice(x - 8, x + 8)
         assert np.ptp(rest[edge]) > 40
         assert np.abs(tilted - rest)[edge].mean() < 2
+
+
+def test_borders_hold_only_what_they_cut(framed) -> None:
+    """Hair cut by the upper border stretches there; a face and a free outline follow as asked."""
+    unit = face_frame(framed.landmarks).unit
+    alpha = framed.matte.copy()
+    middle = round(framed.landmarks[:, 0].mean())
+    alpha[:200, middle - 60 : middle + 60] = 1.0
+    grid = face_grid_over(alpha, 4)
+    hold = border_hold(alpha, framed.landmarks, unit, grid)
+    nodes = grid.nodes()
+
+    def at(x: float, y: float) -> np.ndarray:
+        row, column = np.unravel_index(np.hypot(*(nodes - (x, y)).T).T.argmin(), grid.shape)
+        return hold[:, row, column]
+
+    assert at(middle, 0)[1] < 0.05 < 0.5 < at(middle, 0)[0]
+    assert at(middle - 150, 0)[1] > 0.95
+    for x, y in framed.landmarks[:, :2]:
+        assert at(x, y).min() > 0.99
