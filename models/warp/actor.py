@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.engine import FPS
 from models.warp.articulation import BEFORE, limited, mouth
-from models.warp.idle import Idle, smooth_noise
-from models.warp.motion import CHANNELS, INDEX, WarpPose, rest
+from models.warp.gesture import Gestures
+from models.warp.idle import Idle
+from models.warp.motion import INDEX, WarpPose, rest
 from models.warp.prosody import Prosody
 from models.warp.speech_to_motion import ROWS_PER_FRAME, MotionStream, SpeechToMotion
 
@@ -29,11 +29,6 @@ _EASE_OUT = (0.85, 0.6, 0.35, 0.12)
 """What is left, frame by frame, of the difference between the mouth last shown and the one newly
 wanted: into speech in 80 ms, out of it in 200 ms. Nothing jumps, whatever follows what."""
 
-_TURNS = {"yaw": 2.6, "roll": 1.9, "pitch": 1.9, "sway_x": 0.045, "sway_y": 0.025}
-"""How far speaking moves the head: degrees, and shares of the pupils' distance."""
-_TURN_S = (1.0, 0.42)
-"""Time scales of the slow and the quick part of it."""
-
 _NOT_NEGATIVE = [INDEX[n] for n in ("aperture", "jaw", "closure", "labiodental", "tongue")]
 
 _HISTORY = 250
@@ -50,6 +45,7 @@ class _Moment:
     """Motion of the mouth last shown, without the idle motion."""
     difference: np.ndarray
     """Mouth shown minus mouth wanted when ``source`` last changed; fades by ``fading``."""
+    gestures: Gestures
     fading: tuple[float, ...] = ()
     source: int = 0
     """The stretch of speech acted, counted from 1; 0 is none, idling."""
@@ -87,7 +83,7 @@ class WarpActor:
         self._idle = Idle(seed, liveliness)
         self._segments: deque[MotionStream] = deque()
         self._first = 1  # number of the first of them
-        self._now = _Moment(0, rest(), rest())
+        self._now = _Moment(0, rest(), rest(), Gestures(seed))
         self._past: deque[_Moment] = deque(maxlen=_HISTORY)
 
     @property
@@ -165,7 +161,7 @@ class WarpActor:
         before = self._now
         now = replace(before, frame=before.frame + 1)
         if heard is None:
-            now = replace(now, source=0, part=1.0, rows=None, prosody=before.prosody.idle())
+            now = replace(now, source=0, part=1.0, rows=None, gestures=before.gestures.idle())
             wanted = rest()
         else:
             fresh = before.source != self._first
@@ -180,7 +176,10 @@ class WarpActor:
             part = 0.0 if fresh and prosody.in_pause else 1.0 if fresh else before.part + step
             part = min(1.0, max(0.0, part))
             kept = rows[ROWS_PER_FRAME : ROWS_PER_FRAME + BEFORE]
-            now = replace(now, source=self._first, part=part, rows=kept, prosody=prosody)
+            gestures = before.gestures.speak(before.prosody, prosody)
+            now = replace(
+                now, source=self._first, part=part, rows=kept, prosody=prosody, gestures=gestures
+            )
             gain = self._aperture_gain * prosody.effort
             wanted = mouth(rows, gain, part, before.mouth)
         if now.source != before.source:
@@ -192,24 +191,7 @@ class WarpActor:
         wanted = limited(wanted, before.mouth)
         self._past.append(before)
         self._now = replace(now, mouth=wanted, fading=now.fading[1:])
-        listening = 1.0 - now.prosody.activity
-        motion = self._idle.motion(now.frame, listening) + self._accent(now) + wanted
+        gestures = now.gestures
+        motion = self._idle.motion(now.frame, 1.0 - gestures.activity) + wanted
+        motion += gestures.motion(now.frame, self._liveliness)
         return WarpPose(self._identity, motion)
-
-    def _accent(self, now: _Moment) -> np.ndarray:
-        """What speaking adds to the head and brows: it moves more, nods on emphasis, and lifts the
-        brows where that is strong. A slow and a quick turn together never stand still."""
-        t = now.frame / FPS
-        accent = np.zeros(len(CHANNELS), dtype=np.float32)
-        drift = self._liveliness * now.prosody.activity
-        for i, (channel, reach) in enumerate(_TURNS.items()):
-            slow, quick = (
-                smooth_noise(self._seed, 201 + 2 * i + k, t / scale_s)
-                for k, scale_s in enumerate(_TURN_S)
-            )
-            accent[INDEX[channel]] = drift * reach * (slow + 0.8 * quick)
-        nod, lift = now.prosody.nod.value, now.prosody.lift.value
-        accent[INDEX["pitch"]] += self._liveliness * 1.8 * nod
-        accent[INDEX["sway_y"]] += self._liveliness * 0.010 * nod
-        accent[INDEX["brow"]] = self._liveliness * (0.15 * nod + 0.45 * lift)
-        return accent

@@ -1,6 +1,7 @@
 """How something is said, followed causally from frame to frame: pauses, effort, emphasis.
 
-What is said moves the lips; how it is said decides how far they open, and moves head and brows.
+What is said moves the lips; how it is said decides how far they open, and moves head and brows
+(``models.warp.gesture``).
 """
 
 from __future__ import annotations
@@ -40,21 +41,6 @@ _DT = 1.0 / FPS
 
 
 @dataclass(frozen=True)
-class _Spring:
-    """Follows a target like a damped mass, without overshoot at damping 1."""
-
-    value: float = 0.0
-    speed: float = 0.0
-
-    def towards(self, target: float, hertz: float, damping: float) -> _Spring:
-        rate = 2.0 * math.pi * hertz
-        speed = self.speed + _DT * (
-            rate * rate * (target - self.value) - 2.0 * damping * rate * self.speed
-        )
-        return _Spring(self.value + _DT * speed, speed)
-
-
-@dataclass(frozen=True)
 class Prosody:
     """What is known of a voice after some frames. Immutable, so that an interrupt can go back."""
 
@@ -70,16 +56,10 @@ class Prosody:
     treble: float = 0.0
     """Share of the energy at 1 to 5 kHz, averaged over energy."""
     energy: float = 0.0
-    activity: float = 0.0
-    """0 listening to 1 speaking: rises in a third of a second, fades in two, as a head comes to
-    rest later than the mouth."""
-    nod: _Spring = _Spring()
-    lift: _Spring = _Spring()
-    """Of the brows, slower and only for strong emphasis."""
-
-    def idle(self) -> Prosody:
-        """The next frame, in which nothing is said."""
-        return self._moved(0.0, 0.0)
+    speech: float = 0.0
+    """Probability that somebody speaks."""
+    emphasis: float = 0.0
+    """0 to 1: how far the voice rises over its average within the next 100 ms."""
 
     def hear(self, heard: np.ndarray, fresh: bool) -> Prosody:
         """The next frame of speech.
@@ -124,24 +104,13 @@ class Prosody:
             power = 0.0
         energy = self.energy * (1.0 - speech * _DT / _EFFORT_S) + power
         share = self.treble + (power / energy if energy > 0 else 0.0) * (treble - self.treble)
-        louder = self.loud + min(1.0, _DT / 0.08) * (loud - self.loud)
-        known = replace(
-            self, heard_s=heard_s, silent_rows=silent_rows, quiet_rows=quiet_rows,
-            in_pause=in_pause, loud=louder,
-            average=average, treble=share, energy=energy,
-        )  # fmt: skip
-        return known._moved(speech, max(0.0, louder - average) * 5.0)
-
-    def _moved(self, speech: float, emphasis: float) -> Prosody:
-        rise = 0.3 if speech > self.activity else 2.0
-        activity = self.activity + _DT / rise * (speech - self.activity)
-        emphasis = min(1.0, emphasis) * activity
+        coming = float(heard[2:, COLUMN["loudness"]].max(initial=loud))
+        louder = self.loud + min(1.0, _DT / 0.08) * (coming - self.loud)
         return replace(
-            self,
-            activity=activity,
-            nod=self.nod.towards(emphasis, 1.6, 1.0),
-            lift=self.lift.towards(max(0.0, emphasis - 0.4) / 0.6, 1.1, 1.0),
-        )
+            self, heard_s=heard_s, silent_rows=silent_rows, quiet_rows=quiet_rows,
+            in_pause=in_pause, average=average, treble=share, energy=energy, speech=speech,
+            loud=louder, emphasis=min(1.0, max(0.0, 5.0 * (louder - average))) * speech,
+        )  # fmt: skip
 
     @property
     def effort(self) -> float:

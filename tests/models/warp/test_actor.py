@@ -21,8 +21,8 @@ LARGEST_STEP = {
     "aperture": 0.45,  # of the pupils' distance: lips that leave a shouted "ah" for a "p"
     "width": 0.8,
     "jaw": 0.5,
-    "yaw": 1.0,
-    "pitch": 1.0,
+    "yaw": 1.25,  # 31 degrees a second
+    "pitch": 1.5,  # a nod
     "roll": 1.0,
     "brow": 0.2,
     "sway_x": 0.02,
