@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.warp.articulation import BEFORE, limited, mouth
+from models.warp.gaze import Gaze
 from models.warp.gesture import Gestures
 from models.warp.idle import Idle
 from models.warp.motion import INDEX, WarpPose, rest
@@ -46,6 +47,7 @@ class _Moment:
     difference: np.ndarray
     """Mouth shown minus mouth wanted when ``source`` last changed; fades by ``fading``."""
     gestures: Gestures
+    gaze: Gaze
     fading: tuple[float, ...] = ()
     source: int = 0
     """The stretch of speech acted, counted from 1; 0 is none, idling."""
@@ -83,7 +85,7 @@ class WarpActor:
         self._idle = Idle(seed, liveliness)
         self._segments: deque[MotionStream] = deque()
         self._first = 1  # number of the first of them
-        self._now = _Moment(0, rest(), rest(), Gestures(seed))
+        self._now = _Moment(0, rest(), rest(), Gestures(seed), Gaze(seed))
         self._past: deque[_Moment] = deque(maxlen=_HISTORY)
 
     @property
@@ -182,6 +184,9 @@ class WarpActor:
             )
             gain = self._aperture_gain * prosody.effort
             wanted = mouth(rows, gain, part, before.mouth)
+        turn = now.gestures.turn if now.gestures.postures != before.gestures.postures else 0.0
+        silent, was_silent = (m.prosody.in_pause or m.source == 0 for m in (now, before))
+        now = replace(now, gaze=before.gaze.moved(turn, silent and not was_silent))
         if now.source != before.source:
             fading = _EASE_IN if now.source else _EASE_OUT
             now = replace(now, difference=before.mouth - wanted, fading=fading)
@@ -191,7 +196,7 @@ class WarpActor:
         wanted = limited(wanted, before.mouth)
         self._past.append(before)
         self._now = replace(now, mouth=wanted, fading=now.fading[1:])
-        gestures = now.gestures
-        motion = self._idle.motion(now.frame, 1.0 - gestures.activity) + wanted
-        motion += gestures.motion(now.frame, self._liveliness)
+        motion = self._idle.motion(now.frame, 1.0 - now.gestures.activity) + wanted
+        motion += now.gestures.motion(now.frame, self._liveliness)
+        now.gaze.show(motion, self._liveliness)
         return WarpPose(self._identity, motion)

@@ -37,11 +37,18 @@ _STRESSED = 0.2
 _BETWEEN_BEATS_S = (0.32, 0.4)
 """Beats are apart so long at least, and up to so much longer."""
 
-_SWAYS = {"yaw": (2.2, 1.7), "pitch": (1.4, 1.3), "roll": (1.2, 1.0), "sway_x": (0.03, 0.012)}
+_SWAYS = {
+    "yaw": (2.2, 1.8),
+    "pitch": (1.4, 1.4),
+    "roll": (1.4, 1.4),
+    "sway_x": (0.045, 0.036),
+    "sway_y": (0.025, 0.024),
+}
 _SWAYS_S = (1.0, 0.42)
-"""What goes on between: reach of a slow and a quick wandering, and their time scales."""
+"""What goes on between beats: reach of a slow and a quick wandering, and their time scales. With
+less of it, pictures in short pauses look alike beside those of the words."""
 
-_REACH = {"yaw": 4.4, "pitch": 3.8, "roll": 3.0, "sway_x": 0.06, "sway_y": 0.04}
+_REACH = {"yaw": 4.4, "pitch": 3.8, "roll": 3.0, "sway_x": 0.08, "sway_y": 0.05}
 """All of it together stays within."""
 
 
@@ -96,6 +103,11 @@ class Gestures:
         if beats:
             now = replace(now, beats=now.beats + 1, since_beat_s=0.0)
         return now._moved(voice.speech, voice.emphasis)
+
+    @property
+    def turn(self) -> float:
+        """Degrees of turn between the head and the posture it is on its way to."""
+        return self._aim()[0] - self.posture[0].value
 
     def _moved(self, speech: float, emphasis: float) -> Gestures:
         rise = 0.3 if speech > self.activity else 2.0

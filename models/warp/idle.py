@@ -1,4 +1,4 @@
-"""Alive when idle: blinks, glances, a head that never quite rests, breath.
+"""Alive when idle: a head that never quite rests, a listener's attention, breath.
 
 Everything is a function of the seed and the frame number, so a session can be repeated, and wound
 back, exactly. Nothing is periodic: randomness comes from hashed positions on the time line, not
@@ -13,14 +13,6 @@ import numpy as np
 
 from models.engine import FPS
 from models.warp.motion import INDEX, rest
-
-_BLINK_EVERY_S = 4.2
-"""One blink falls into each stretch of this length, 14 a minute; with double blinks 16. People
-looking at somebody blink 10 to 20 times a minute."""
-_DOUBLE_BLINKS = 0.12
-_SHUT_S, _STAY_S, _OPEN_S = 0.11, 0.045, (0.16, 0.24)
-_GLANCE_EVERY_S = 1.7
-_SACCADE_S = 0.05
 
 _Drift = tuple[tuple[float, float], ...]
 _DRIFTS: dict[str, _Drift] = {
@@ -80,8 +72,7 @@ class Idle:
 
     Args:
         seed: the same seed moves the same way.
-        liveliness: 0 is a still picture, 1 natural, 1.5 restless. It scales the movements; blinks
-            are whole at any liveliness but 0.
+        liveliness: 0 is a still picture, 1 natural, 1.5 restless. It scales the movements.
     """
 
     def __init__(self, seed: int = 0, liveliness: float = 1.0) -> None:
@@ -108,31 +99,10 @@ class Idle:
             noise = smooth_noise(self._seed, stream, t / scale_s)
             motion[INDEX[channel]] += attention * amplitude * noise
         motion[INDEX["pitch"]] += attention * self._nod(t)
-        motion[INDEX["gaze_x"]], motion[INDEX["gaze_y"]] = self._gaze(t)
-        motion[INDEX["blink_left"]] = motion[INDEX["blink_right"]] = self._blink(t)
         breath = self._breath(t)
         motion[INDEX["breath"]] = min(1.0, self._liveliness) * breath
         motion[INDEX["sway_y"]] -= 0.004 * self._liveliness * breath
         return motion
-
-    def _blink(self, t: float) -> float:
-        """How far the lids are shut, 0 to 1, at ``t`` seconds."""
-        slot = math.floor(t / _BLINK_EVERY_S)
-        shut = 0.0
-        for k in (slot - 1, slot):
-            onset = (k + 0.8 * hashed(self._seed, 101, k)) * _BLINK_EVERY_S
-            onsets = [onset]
-            if hashed(self._seed, 102, k) < _DOUBLE_BLINKS:
-                onsets.append(onset + 0.42)
-            slow = hashed(self._seed, 103, k)
-            opening_s = _OPEN_S[0] + slow * (_OPEN_S[1] - _OPEN_S[0])
-            for start in onsets:
-                since = t - start
-                if since < _SHUT_S + _STAY_S:
-                    shut = max(shut, smoothstep(since / _SHUT_S))
-                else:
-                    shut = max(shut, 1.0 - smoothstep((since - _SHUT_S - _STAY_S) / opening_s))
-        return shut
 
     def _nod(self, t: float) -> float:
         """How far a listener's nod has lowered the head, in degrees."""
@@ -147,22 +117,6 @@ class Idle:
             if 0.0 < since < 1.0:
                 lowered += _NOD_DEGREES * math.sin(math.pi * since) ** 2
         return lowered
-
-    def _glance(self, slot: int) -> tuple[float, float]:
-        """Where the eyes look in one stretch of time, in degrees: mostly at the viewer."""
-        x, y, which = (hashed(self._seed, stream, slot) for stream in (111, 112, 113))
-        reach = (4.0, 2.0) if which > 0.68 else (0.8, 0.5)
-        return (
-            self._liveliness * reach[0] * (2 * x - 1),
-            self._liveliness * reach[1] * (2 * y - 1),
-        )
-
-    def _gaze(self, t: float) -> tuple[float, float]:
-        slot = math.floor(t / _GLANCE_EVERY_S)
-        onset = (slot + 0.7 * hashed(self._seed, 114, slot)) * _GLANCE_EVERY_S
-        moved = smoothstep((t - onset) / _SACCADE_S)
-        (x0, y0), (x1, y1) = self._glance(slot - 1), self._glance(slot)
-        return x0 + moved * (x1 - x0), y0 + moved * (y1 - y0)
 
     def _breath(self, t: float) -> float:
         """0 breathed out to 1 in: about 15 breaths a minute, in quicker than out."""

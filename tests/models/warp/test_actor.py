@@ -143,7 +143,7 @@ def test_a_long_pause_inside_speech_closes_the_lips_and_speech_opens_them(networ
 
 def test_lips_part_no_faster_than_lips_can(network, speech):
     motion = speak(actor(network), np.tile(speech, 2))
-    assert np.diff(motion[:, INDEX["aperture"]]).max() <= 0.19
+    assert np.diff(motion[:, INDEX["aperture"]]).max() <= 0.16
 
 
 def test_after_a_pause_the_mouth_opens_before_it_sounds(network, speech):
@@ -155,7 +155,7 @@ def test_after_a_pause_the_mouth_opens_before_it_sounds(network, speech):
     assert aperture[onset - 4] < 0.01
     assert aperture[onset - 1] > 0.01
     opening = aperture[onset - 5 : onset + 8]
-    assert np.argmax(opening > 0.2) - np.argmax(opening > 0.01) >= 3, "not at once"
+    assert np.argmax(opening > 0.25) - np.argmax(opening > 0.01) >= 3, "not at once"
 
 
 def with_pause(speech: np.ndarray, frames: int, noise: float) -> np.ndarray:
@@ -347,7 +347,17 @@ def test_each_stretch_begins_on_a_frame_of_its_own(network, speech):
 def test_idles_as_the_idle_motion_of_its_seed(network):
     performed = act(actor(network, seed=11), 100, speaking=False)
     idle = Idle(11)
-    np.testing.assert_allclose(performed, [idle.motion(k + 1) for k in range(100)], atol=1e-6)
+    moved = np.array([idle.motion(k + 1) for k in range(100)])
+    others = [c for name, c in INDEX.items() if not name.startswith(("gaze", "blink"))]
+    np.testing.assert_allclose(performed[:, others], moved[:, others], atol=1e-6)
+
+
+def test_eyes_stay_with_the_viewer_and_blink_where_phrases_end(network, speech):
+    motion = speak(actor(network, seed=2), np.tile(with_pause(speech, 12, 0.0), 6))
+    looks = motion[:, INDEX["gaze_x"]] + motion[:, INDEX["yaw"]]
+    assert np.median(np.abs(looks)) < 0.8
+    assert np.abs(motion[:, INDEX["yaw"]]).max() > 2.0
+    assert np.corrcoef(motion[:, INDEX["gaze_x"]], motion[:, INDEX["yaw"]])[0, 1] < -0.5
 
 
 def test_the_same_seed_and_speech_perform_the_same(network, speech):
