@@ -148,7 +148,7 @@ def _pose(eyes: EyeTensors, source: torch.Tensor, motion: torch.Tensor) -> _Pose
     turned = torch.where(turned < 0, turned.clamp(max=-LASH_END), turned.clamp(min=LASH_END))
     return _Pose(
         skin=_affine(eyes.to_texture, torch.stack([u, photo_v], 2)),
-        shut=_on_chart(u, torch.where(on_lid, lid_v, v)),
+        shut=_on_chart(u, torch.where(above > 0, lid_v, v)),
         ball=_on_chart(u - gaze_x * bulge, v - gaze_y * bulge),
         lashes=_on_lashes(u, above / turned),
         shade=0.30 * blink * torch.exp(above.clamp(max=0) / (0.5 * opening + 0.02)),

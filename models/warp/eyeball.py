@@ -59,7 +59,7 @@ def catch_lights(
     """
     spots = luma - cv2.morphologyEx(luma, cv2.MORPH_OPEN, chart.disc(0.4 * chart.shape.iris[2]))
     spots = np.minimum(spots, luma - usual) * (distance < 0.85)
-    grown = cv2.dilate((spots > _SPOT).astype(np.float32), chart.disc(0.05))
+    grown = cv2.dilate((spots > _SPOT).astype(np.float32), chart.disc(0.08))
     return chart.blurred(grown, 0.02)
 
 

@@ -38,13 +38,13 @@ def shut_eye(chart: EyeChart, photo: np.ndarray) -> np.ndarray:
     hair = np.maximum(
         smoothstep(_SHADOW, _HAIR, light / np.maximum(around, 1.0)), _strokes(chart, light)
     )
-    limit = min(0.9, 0.8 * shape.room)
+    limit = min(0.9, 0.95 * shape.room)
     hair *= smoothstep(limit, 0.8 * limit, above) * smoothstep(1.7, 1.4, np.abs(u))
     hair *= smoothstep(0.0, -0.08, v - np.minimum(bow(u, shape.lower), 0.0))
     eye = smoothstep(0.26, 0.14, above) * smoothstep(0.16, 0.06, below)
     eye *= smoothstep(1.12, 1.0, np.abs(u))
     hair = cv2.morphologyEx(hair.astype(np.float32), cv2.MORPH_CLOSE, chart.disc(0.06))
-    unknown = cv2.dilate(np.maximum(eye, hair).astype(np.float32), chart.disc(0.03))
+    unknown = cv2.dilate(np.maximum(eye, hair).astype(np.float32), chart.disc(0.06))
     skin = chart.blurred(fill(photo, 1 - unknown), 0.08)
     skin[..., 0] += _grain(chart, photo[..., 0], below)
     # The eyeball bulges: light falls on its middle, less on the lid's edge.
@@ -54,7 +54,7 @@ def shut_eye(chart: EyeChart, photo: np.ndarray) -> np.ndarray:
     )
     bulge *= np.sqrt(np.clip(1 - u * u, 0, 1))
     skin[..., 0] = (skin[..., 0] - 16.0) * (1 + bulge) + 16.0
-    covered = chart.blurred(unknown, 0.03)
+    covered = chart.blurred(unknown, 0.06)
     return photo + (skin - photo) * covered[..., None]
 
 
