@@ -40,6 +40,9 @@ CLOSE_S = 5.0
 WORKER_POLL_S = 1.0
 """Between looks for a worker to be warmed."""
 SEED_WAIT_S = 5.0
+"""How long a start waits for the sample avatar."""
+SEED_ASK_S = 20.0
+"""How long whoever asks for it does, while it is being made."""
 SEED_PAUSES_S = (15, 30, 60, 120, 300, 600)
 """Between attempts at the sample avatar; after the last one the next start tries again."""
 
@@ -283,7 +286,11 @@ class Avatars:
         # Not every database can be asked for every text.
         if len(avatar_id) > MAX_ID or not avatar_id.isprintable():
             return None
-        return await self._store.avatar(avatar_id)
+        found = await self._store.avatar(avatar_id)
+        if found is None and avatar_id == SAMPLE_AVATAR and self._seeding is not None:
+            await asyncio.wait({self._seeding}, timeout=SEED_ASK_S)
+            found = await self._store.avatar(avatar_id)
+        return found
 
     def _record(
         self, avatar_id: str, account_id: str | None, digest: str, ratio: AspectRatio

@@ -236,6 +236,19 @@ async def test_a_server_that_cannot_examine_photos_yet_starts_and_has_the_sample
     assert (await api.store.avatar(SAMPLE_AVATAR)).account_id is None
 
 
+async def test_who_asks_for_the_sample_waits_for_it(api, portraits, monkeypatch):
+    monkeypatch.setattr("api.avatars.service.SEED_WAIT_S", 0.01)
+    account, _ = await api.account()
+    portraits.hold.clear()
+    await api.avatars.seed_public()
+    asking = asyncio.create_task(api.avatars.resolve(account, SAMPLE_AVATAR))
+    with pytest.raises(ApiError, match="not found"):
+        await api.avatars.resolve(account, "avatar_01KMZHXFPBVCXA5ATK85HCP8G2")
+    assert not asking.done()
+    portraits.hold.set()
+    assert (await asking).id == SAMPLE_AVATAR
+
+
 async def test_a_sample_that_cannot_be_made_does_not_keep_the_service_from_closing(api, portraits):
     portraits.hold.clear()
     seeding = asyncio.create_task(api.avatars.seed_public())
