@@ -31,10 +31,10 @@ _LEADS, _LEAD, _LEAD_S = 0.5, 2.2, 0.36
 _FARTHEST = 7.0
 """The eyes turn no further in the head, degrees."""
 
-_BLINKS_S = (2.6, 7.5)
+_BLINKS_S = (2.8, 8.0)
 """Seconds from blink to blink: at least, and how much longer at most, which is rare."""
-_DOUBLE_BLINKS, _DOUBLE_S = 0.1, 0.44
-_READY_S, _AT_PHRASE_END, _AT_TURN = 1.6, 0.25, 0.06
+_DOUBLE_BLINKS, _DOUBLE_S = 0.08, 0.44
+_READY_S, _AT_PHRASE_END, _AT_TURN = 1.8, 0.22, 0.05
 """So long after a blink an occasion may bring on the next one, and the chance that it does: the end
 of a phrase, and a turn of head or eyes."""
 _SHUT_S, _STAY_S, _OPEN_S = 0.11, 0.045, (0.16, 0.24)
