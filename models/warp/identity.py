@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from models.engine import Canvas
-from models.i420 import OFFSET, rgb_to_i420, rgb_to_yuv
+from models.i420 import rgb_to_i420, rgb_to_yuv
 from models.warp.anatomy import FaceFrame, face_frame
 from models.warp.backdrop import split
 from models.warp.blink import EyeTensors
@@ -126,7 +126,7 @@ class WarpIdentity:
     cavity: torch.Tensor
     """(1, 3, 1, 1): Y, U, V."""
     black: torch.Tensor
-    """(1, 3, 1, 1): Y, U, V of no light."""
+    """(1, 3, 1, 1): Y, U, V of what the lips shade."""
     mouth_blend: torch.Tensor
     """(1, 1, h, w): opacity of the mouth's patch, 0 at its border."""
 
@@ -252,7 +252,7 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
         lips=tensor(lip_texture.transpose(2, 0, 1)[None]),
         inside=tensor(inside.layers),
         cavity=tensor(inside.cavity.reshape(1, 3, 1, 1)),
-        black=tensor(OFFSET.reshape(1, 3, 1, 1)),
+        black=tensor(inside.shade.reshape(1, 3, 1, 1)),
         mouth_blend=tensor(mouth_blend[None, None]),
         eyes=eyes,
         eye_windows=eye_windows,

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from models.face import topology
-from models.i420 import rgb_to_yuv, yuv_to_rgb
+from models.i420 import OFFSET, rgb_to_yuv, yuv_to_rgb
 from models.warp.anatomy import FaceFrame
 from models.warp.basis import TEETH_JAW, TEETH_SHARE, TONGUE_JAW, TONGUE_SHARE, Basis
 from models.warp.lips import LipLines
@@ -28,6 +28,8 @@ from models.warp.tooth_row import ToothRow, paint_row
 
 BRIGHTER = 1.6
 """How much brighter teeth may be than anything seen between the photo's parted lips."""
+SHADE = np.array([0.4, 2.0, 2.0], np.float32)
+"""Light and colour of the lips' shade, of the cavity's."""
 MOST_GRAIN = 3.0
 """Strongest grain put on the teeth, in steps of Y: beyond it is texture of the skin."""
 
@@ -74,6 +76,8 @@ class MouthTextures:
     """float32 (3, 4, 2 height, 2 width): upper teeth, lower teeth, tongue; Y, U, V, opacity."""
     cavity: np.ndarray
     """Y, U, V of the dark: float32 (3,)."""
+    shade: np.ndarray
+    """Y, U, V of what lies in the lips' shade: the dark's, darker and redder, float32 (3,)."""
     bite: np.ndarray
     """Heights of the upper teeth's edge over the ``x`` of the lips' lines, units: (samples,)."""
 
@@ -140,7 +144,10 @@ def draw_mouth(
         bite = closed + upper_edge(along_arch(lips.x, turn) / widening)
     else:
         bite = upper.at(upper.edge, lips.x)
-    return MouthTextures(window, layers, rgb_to_yuv(colours.cavity[None])[0], bite)
+    cavity = rgb_to_yuv(colours.cavity[None])[0]
+    # Light comes in through the lips: what they shade is warm, or teeth would look blue in it.
+    shade = OFFSET + SHADE * (cavity - OFFSET)
+    return MouthTextures(window, layers, cavity, shade, bite)
 
 
 def _above_edge(

@@ -94,3 +94,18 @@ def test_dim_mouths_get_dim_teeth(framed, pose, mesh) -> None:
     bright = mouth_colours(rgb, landmarks, frame).teeth.mean()
     layer = draw_mouth(dim, landmarks, frame, lips, 0.5).layers[0]
     assert layer[0][layer[3] > 0.9].max() < 0.6 * bright
+
+
+def test_teeth_in_a_slit_are_shaded_warm(pose, identity) -> None:
+    """Parted a little, lips throw a shade on the teeth, and it is not blue."""
+    narrow, wide = (i420_to_rgb(p) for p in render([pose(aperture=0.07), pose(aperture=0.3)]))
+    grid, unit = identity.mouth.grid, identity.unit
+    x, y = grid.left + grid.width // 2 + int(0.06 * unit), int(grid.top + 0.52 * unit)
+
+    def tooth(picture: np.ndarray) -> np.ndarray:
+        area = picture[y - 4 : y + int(0.06 * unit), x - 2 : x + 3].astype(float).mean(1)
+        return area[area.min(1).argmax()]
+
+    shaded, lit = tooth(narrow), tooth(wide)
+    assert shaded.sum() < lit.sum()
+    assert shaded[0] / shaded[2] > 1.02 * lit[0] / lit[2]
