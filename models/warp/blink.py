@@ -35,8 +35,8 @@ class EyeTensors:
     texture: torch.Tensor
     """(2, 3, rows, columns): Y, U, V of the photo around each eye."""
     shut: torch.Tensor
-    """(2, 4, rows, columns) over ``models.warp.eyes.CHART``: Y, U, V of the shut eye without
-    lashes, and what catch-lights add to the eyeball's Y."""
+    """(2, 4, rows, columns) over ``models.warp.eyes.CHART``: Y of the shut eye without
+    lashes, what catch-lights add to the eyeball's Y, U and V of the shut eye."""
     ball: torch.Tensor
     """(2, 3, rows, columns) over the same: Y, U, V of the eyeball."""
     lashes: torch.Tensor
@@ -79,11 +79,11 @@ class _Pose:
     """Coordinates of ``frames``."""
 
 
-def blend_eyes(
+def blend_luma(
     eyes: EyeTensors, source: torch.Tensor, motion: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Eyes and the skin around them, YUV: (n, 2, 3, h, w); and how opaque they are where glasses
-    may lie over them: (n, 2, 1, h, w).
+    """Y of the eyes and the skin around them, (n, 2, 1, h, w); and how opaque they are where
+    glasses may lie over them, (n, 2, 1, h, w).
 
     Args:
         eyes: of one identity.
@@ -93,19 +93,40 @@ def blend_eyes(
     """
     n, _, _, height, width = source.shape
     pose = _pose(eyes, source.reshape(n, 2, 2, height * width), motion)
-    skin = _sampled(eyes.texture, pose.skin)
-    still = _sampled(eyes.shut, pose.shut)
-    eyeball = _sampled(eyes.ball, pose.ball)
+    skin = _sampled(eyes.texture[:, :1], pose.skin)
+    still, lights = _sampled(eyes.shut[:, :2], pose.shut).split(1, 2)
     # Catch-lights stay with the light they mirror.
-    light = eyeball[:, :, :1].add_(still[:, :, 3:])
-    light.lerp_(light.new_tensor(16.0), pose.shade[:, :, None])
-    skin = torch.lerp(skin, still[:, :, :3], pose.unfolded[:, :, None])
-    out = torch.lerp(eyeball, skin, pose.lids[:, :, None])
-    lashes = _sampled(eyes.lashes, pose.lashes) * pose.lashed[:, :, None]
-    out = torch.lerp(out, eyes.lash, lashes).reshape(n, 2, 3, height, width)
+    ball = _sampled(eyes.ball[:, :1], pose.ball).add_(lights)
+    ball.lerp_(ball.new_tensor(16.0), pose.shade[:, :, None])
+    out = _laid_over(eyes, pose, ball, skin, still, eyes.lash[:, :, :1])
+    out = out.reshape(n, 2, 1, height, width)
     if eyes.frames is None:
         return out, None
     return out, (1 - _sampled(eyes.frames, pose.still)).reshape(n, 2, 1, height, width)
+
+
+def blend_chroma(eyes: EyeTensors, source: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
+    """U and V of the same, (n, 2, 2, h, w), for the ``source`` of each chroma sample."""
+    n, _, _, height, width = source.shape
+    pose = _pose(eyes, source.reshape(n, 2, 2, height * width), motion)
+    skin = _sampled(eyes.texture[:, 1:], pose.skin)
+    still = _sampled(eyes.shut[:, 2:], pose.shut)
+    ball = _sampled(eyes.ball[:, 1:], pose.ball)
+    out = _laid_over(eyes, pose, ball, skin, still, eyes.lash[:, :, 1:])
+    return out.reshape(n, 2, 2, height, width)
+
+
+def _laid_over(
+    eyes: EyeTensors,
+    pose: _Pose,
+    ball: torch.Tensor,
+    skin: torch.Tensor,
+    still: torch.Tensor,
+    lash: torch.Tensor,
+) -> torch.Tensor:
+    skin = torch.lerp(skin, still, pose.unfolded[:, :, None])
+    out = torch.lerp(ball, skin, pose.lids[:, :, None])
+    return torch.lerp(out, lash, _sampled(eyes.lashes, pose.lashes) * pose.lashed[:, :, None])
 
 
 def _pose(eyes: EyeTensors, source: torch.Tensor, motion: torch.Tensor) -> _Pose:
@@ -143,7 +164,9 @@ def _pose(eyes: EyeTensors, source: torch.Tensor, motion: torch.Tensor) -> _Pose
     # Skin that was folded away takes the place of lashes and liner, and last of the rim below.
     drawn = (blink * 3 - 0.45).clamp(0, 1)
     unfolded = torch.where(on_lid, drawn, (blink * 3 - 2).clamp(min=0))
-    unfolded = unfolded * ((1.6 - u.abs()) * 5).clamp(0, 1) * ((v + 1.9) * 5).clamp(0, 1)
+    # Up to where the chart ends.
+    unfolded = unfolded * ((1.6 - u.abs()) * 5).clamp(0, 1)
+    unfolded = unfolded * ((v + 1.9) * 5).clamp(0, 1) * ((1.3 - v) * 5).clamp(0, 1)
     turned = 1 - LASH_TURN * blink
     turned = torch.where(turned < 0, turned.clamp(max=-LASH_END), turned.clamp(min=LASH_END))
     return _Pose(

@@ -27,6 +27,7 @@ from models.warp.layout import (
     border_blend,
     border_hold,
     face_grid_over,
+    hole_grid_over,
     mouth_grid_over,
 )
 from models.warp.lids import lash_chart, shut_eye
@@ -96,14 +97,12 @@ class WarpIdentity:
     """(2, 1, 2, 1, 1): scale and offset from coordinates of ``face`` to the canvas's."""
     luma_shift: torch.Tensor
     """(1, 3, 1, 1): from canvas coordinates to those of ``luma``; 0 for the opacity."""
-    chroma_shift: torch.Tensor
-    """The same to those of ``chroma``."""
     lit: CoarseGrid
     """The part of ``face`` from the nose down, where folds and jaw throw shades."""
     luma: torch.Tensor
     """(1, 1, k height, k width): the photo's Y, k = ``texels_per_pixel``."""
     chroma: torch.Tensor
-    """(1, 2, height, width): sample i is the mean of pixels i and i + 1."""
+    """(1, 2, height / 2, width / 2)."""
     sheet: torch.Tensor
     """(1, 1 + jaw.SHEETS, rows, columns): at the nodes of ``face``, the person's opacity and what
     moves with the jaw."""
@@ -114,15 +113,22 @@ class WarpIdentity:
     """uint8 (height * 3 / 2, width) of the canvas: what nothing moves."""
 
     mouth: Field
-    """Layers: upper lip, lower lip, skull, lower teeth, tongue."""
+    """Layers: upper lip, lower lip."""
+    hole: Field
+    """The part of ``mouth`` where its inside can show. Layers: skull, lower teeth, tongue."""
     mouth_to_lips: torch.Tensor
     """(2, 1, 2, 1, 1): scale and offset from coordinates of ``mouth`` to those of ``lips``."""
-    mouth_to_inside: torch.Tensor
-    """The same to those of ``inside``."""
+    tint_shift: torch.Tensor
+    """(1, 2, 1, 1): from there to those of ``lip_tint``."""
+    hole_to_inside: torch.Tensor
+    """Scale and offset from coordinates of ``hole`` to those of ``inside``."""
     lips: torch.Tensor
-    """(1, 5, h, w): Y, U, V, depth below the upper lip in pixels, opacity ramp of the jaw side."""
+    """(2, 2, k h, k w): Y and depth below the upper lip in pixels; Y and opacity ramp of the jaw
+    side."""
+    lip_tint: torch.Tensor
+    """(1, 2, h, w): U and V of both, sample i the mean of pixels i and i + 1."""
     inside: torch.Tensor
-    """(3, 4, h, w): upper teeth, lower teeth, tongue; Y, U, V, opacity."""
+    """(3, 4, h, w): upper teeth, lower teeth, tongue; Y, opacity, U, V."""
     cavity: torch.Tensor
     """(1, 3, 1, 1): Y, U, V."""
     black: torch.Tensor
@@ -208,11 +214,9 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
 
     mouth_grid = mouth_grid_over(frame, max(2, cell // 2), face_grid)
     mouth_nodes = frame.to_frame(mouth_grid.nodes().reshape(-1, 2))
-    mouth = field(
-        mouth_grid,
-        [expression.upper(mouth_nodes), expression.lower(mouth_nodes)],
-        rigid_layers(len(mouth_nodes)),
-    )
+    mouth = field(mouth_grid, [expression.upper(mouth_nodes), expression.lower(mouth_nodes)], [])
+    hole_grid = hole_grid_over(frame, mouth_grid)
+    hole = field(hole_grid, [], rigid_layers(hole_grid.nodes().size // 2))
     mouth_blend = border_blend(mouth_grid)
     mouth_blend *= inside_jaw(landmarks, frame, frame.to_frame(mouth_grid.pixels())).reshape(
         mouth_blend.shape
@@ -221,7 +225,8 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
         mouth_grid.left, mouth_grid.top, mouth_grid.width, mouth_grid.height, texels
     ).grown(round(REACH * frame.unit))
     lip_texture = mend_rims(lip_window.cut_texture(detail), lip_window, frame, lips)
-    lip_texture = np.dstack([lip_texture, *lip_masks(lip_window, frame, lips)])
+    lip_layers = [[lip_texture[..., 0], mask] for mask in lip_masks(lip_window, frame, lips)]
+    lip_tint = texture(np.ascontiguousarray(lip_texture[::texels, ::texels, 1:]), 2)
 
     eyes, eye_windows, eye_size = _eyes(rgb, yuv, detail, landmarks, frame, face_grid, tensor)
 
@@ -238,19 +243,21 @@ def build_identity(framed: Framed, device: str | torch.device = "cpu") -> WarpId
         hold=tensor(border_hold(layers.alpha, landmarks, frame.unit, face_grid)[None]),
         to_canvas=tensor(face_to_canvas),
         luma_shift=tensor(_shift(0.5 / texels - 0.5, width, height)),
-        chroma_shift=tensor(_shift(-0.5, width, height)),
         lit=below(face_grid, frame.origin[1] - 0.6 * frame.unit),
         luma=tensor(luma[None, None]),
-        chroma=tensor(texture(yuv[:, :, 1:], 2).transpose(2, 0, 1)[None]),
+        chroma=tensor(texture(yuv[:, :, 1:], 2)[::2, ::2].transpose(2, 0, 1)[None]),
         sheet=tensor(sheet[None]),
         plate_luma=tensor(plate_yuv[part][:, :, 0][None, None]),
         plate_chroma=tensor(plate_chroma.transpose(2, 0, 1)[None]),
         still=torch.from_numpy(rgb_to_i420(rgb)).to(device),
         mouth=mouth,
+        hole=hole,
         mouth_to_lips=tensor(_chain(mouth_grid, lips_scale, lips_start)),
-        mouth_to_inside=tensor(_chain(mouth_grid, inside_scale, inside_start)),
-        lips=tensor(lip_texture.transpose(2, 0, 1)[None]),
-        inside=tensor(inside.layers),
+        tint_shift=tensor(_shift(-0.5 / texels, lip_window.width, lip_window.height)[:, :2]),
+        hole_to_inside=tensor(_chain(hole_grid, inside_scale, inside_start)),
+        lips=tensor(np.stack(lip_layers)),
+        lip_tint=tensor(lip_tint.transpose(2, 0, 1)[None]),
+        inside=tensor(inside.layers[:, [0, 3, 1, 2]]),
         cavity=tensor(inside.cavity.reshape(1, 3, 1, 1)),
         black=tensor(inside.shade.reshape(1, 3, 1, 1)),
         mouth_blend=tensor(mouth_blend[None, None]),
@@ -303,7 +310,7 @@ def _eyes(
         colour = rgb_to_yuv(lash_colour(rgb, shape))
         skin = shut_eye(chart, photo)
         ball, lights = eyeball(chart, photo)
-        shut.append(np.dstack([skin, lights]).transpose(2, 0, 1))
+        shut.append(np.dstack([skin[..., 0], lights, skin[..., 1:]]).transpose(2, 0, 1))
         balls.append(ball.transpose(2, 0, 1))
         lashes.append(lash_chart(chart, photo, skin, colour)[None])
         colours.append(colour)

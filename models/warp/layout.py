@@ -41,6 +41,19 @@ def mouth_grid_over(frame: FaceFrame, cell: int, inside: CoarseGrid) -> CoarseGr
     return CoarseGrid(left, top, (right - left) // cell, (bottom - top) // cell, cell, margin=4)
 
 
+def hole_grid_over(frame: FaceFrame, mouth: CoarseGrid) -> CoarseGrid:
+    """The cells of ``mouth`` between which its inside can show, the head turned or not."""
+    low = frame.origin - frame.unit * np.array([0.68, 0.32])
+    high = frame.origin + frame.unit * np.array([0.68, 0.80])
+    start = np.array([mouth.left, mouth.top])
+    size = np.array([mouth.columns, mouth.rows])
+    first = np.clip((low - start) // mouth.cell, 0, size - 1).astype(int)
+    last = np.clip((high - start) // mouth.cell + 1, first + 1, size).astype(int)
+    left, top = start + first * mouth.cell
+    columns, rows = last - first
+    return replace(mouth, left=int(left), top=int(top), columns=int(columns), rows=int(rows))
+
+
 def below(grid: CoarseGrid, y: float) -> CoarseGrid:
     """The rows of ``grid`` below a height in pixels."""
     rows = int(np.clip((y - grid.top) // grid.cell, 0, grid.rows - 1))

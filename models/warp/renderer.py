@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as functional
 
 from models.warp.basis import Basis, coefficients
-from models.warp.blink import blend_eyes
+from models.warp.blink import blend_chroma, blend_luma
 from models.warp.grid import invert, sample, upsample
 from models.warp.head import FIELDS, head_coefficients
 from models.warp.identity import Field, WarpIdentity
@@ -23,6 +23,8 @@ NECK_ITERATIONS = 2
 LIP_ITERATIONS, LIP_STEP = 6, 0.8
 LIP_EDGE = 1.5
 """Pixels over which the upper lip's edge fades: photos are not sharper."""
+_PARTED = 0.003
+"""Gap between the lips, in units, up to which nothing of the mouth's inside can be seen."""
 INSIDE_ITERATIONS = 2
 """The mouth's inside does not bend: only the head's turn is to be undone."""
 _NECK = [Basis.CLOSE, len(Basis) + Basis.CLOSE, *range(2 * len(Basis), 2 * len(Basis) + FIELDS)]
@@ -65,10 +67,13 @@ def render_identity(identity: WarpIdentity, motions: np.ndarray) -> torch.Tensor
     Returns:
         uint8 (n, height * 3 / 2, width) on the identity's device: I420.
     """
-    motion = torch.as_tensor(motions, dtype=torch.float32, device=identity.device)
+    # Where the motion is: a hundred numbers are not worth an accelerator's launches.
+    motion = torch.from_numpy(motions)
     n = len(motion)
     expression = coefficients(motion)
-    weights = _weights(motion, expression)
+    weights = _weights(motion, expression).to(identity.device)
+    parted = bool((expression[:, Basis.OPEN] > _PARTED).any())
+    motion, expression = motion.to(identity.device), expression.to(identity.device)
 
     # The whole person, at the resolution of the coarse grid first.
     coarse = _whole(identity, expression, weights)
@@ -76,13 +81,13 @@ def render_identity(identity: WarpIdentity, motions: np.ndarray) -> torch.Tensor
     fine = upsample(coarse[:, :3] + identity.luma_shift, grid, grid.cell)
     luma = sample(identity.luma.expand(n, -1, -1, -1), fine[:, :2].permute(0, 2, 3, 1))
     torch.lerp(identity.plate_luma, luma, fine[:, 2:], out=luma)
-    half = upsample(coarse[:, :3] + identity.chroma_shift, grid, grid.cell // 2)
+    half = upsample(coarse[:, :3], grid, grid.cell // 2)
     chroma = sample(identity.chroma.expand(n, -1, -1, -1), half[:, :2].permute(0, 2, 3, 1))
     torch.lerp(identity.plate_chroma, chroma, half[:, 2:], out=chroma)
     planes = _Planes(luma, chroma, fine[:, 2:], half[:, 2:])
 
-    _paint_eyes(identity, motion, fine[:, :2], planes)
-    _paint_mouth(identity, weights, planes)
+    _paint_eyes(identity, motion, fine[:, :2], half[:, :2] + identity.luma_shift[:, :2], planes)
+    _paint_mouth(identity, weights, parted, planes)
     lit = identity.lit
     first = (lit.top - grid.top) // grid.cell
     light = upsample(coarse[:, 3:, first:], lit, lit.cell)
@@ -136,72 +141,156 @@ class _Planes:
     luma_opacity: torch.Tensor
     chroma_opacity: torch.Tensor
 
-    def paint(self, patch: torch.Tensor, x: int, y: int, blend: torch.Tensor | None) -> None:
-        """Lay a patch (n, 3, h, w) of Y, U, V at even ``x``, ``y`` over the person.
+    def paint(
+        self,
+        luma: torch.Tensor,
+        chroma: torch.Tensor,
+        x: int,
+        y: int,
+        blend: torch.Tensor | None = None,
+    ) -> None:
+        """Lay a patch, (n, 1, h, w) and (n, 2, h / 2, w / 2), at even ``x``, ``y`` over the person.
 
-        ``blend`` is the patch's own opacity, (1 or n, 1, h, w).
+        ``blend`` is the patch's own opacity, (1, 1, h, w).
         """
-        height, width = patch.shape[2:]
+        height, width = luma.shape[2:]
         area = (..., slice(y, y + height), slice(x, x + width))
         half = (..., slice(y // 2, (y + height) // 2), slice(x // 2, (x + width) // 2))
         opacity, half_opacity = self.luma_opacity[area], self.chroma_opacity[half]
         if blend is not None:
             opacity = opacity * blend
             half_opacity = half_opacity * functional.avg_pool2d(blend, 2)
-        self.luma[area].lerp_(patch[:, :1], opacity)
-        self.chroma[half].lerp_(functional.avg_pool2d(patch[:, 1:], 2), half_opacity)
+        self.luma[area].lerp_(luma, opacity)
+        self.chroma[half].lerp_(chroma, half_opacity)
 
 
 def _paint_eyes(
-    identity: WarpIdentity, motion: torch.Tensor, source: torch.Tensor, planes: _Planes
+    identity: WarpIdentity,
+    motion: torch.Tensor,
+    source: torch.Tensor,
+    half_source: torch.Tensor,
+    planes: _Planes,
 ) -> None:
+    """Args: where the luma and the chroma samples of ``planes`` came from, (n, 2, ...), in
+    coordinates of the luma texture."""
     width, height = identity.eye_size
     around = torch.stack(
         [source[:, :, y : y + height, x : x + width] for x, y in identity.eye_windows], 1
     )
-    eyes, opacity = blend_eyes(identity.eyes, around, motion)
+    luma, opacity = blend_luma(identity.eyes, around, motion)
+    width, height = width // 2, height // 2
+    around = torch.stack(
+        [
+            half_source[:, :, y // 2 : y // 2 + height, x // 2 : x // 2 + width]
+            for x, y in identity.eye_windows
+        ],
+        1,
+    )
+    chroma = blend_chroma(identity.eyes, around, motion)
     for i, (x, y) in enumerate(identity.eye_windows):
-        planes.paint(eyes[:, i], x, y, None if opacity is None else opacity[:, i])
+        blend = None if opacity is None else opacity[:, i]
+        planes.paint(luma[:, i], chroma[:, i], x, y, blend)
 
 
-def _paint_mouth(identity: WarpIdentity, weights: torch.Tensor, planes: _Planes) -> None:
-    n = len(weights)
-    field = identity.mouth
-    scale, offset = identity.mouth_to_lips
+def _paint_mouth(
+    identity: WarpIdentity, weights: torch.Tensor, parted: bool, planes: _Planes
+) -> None:
+    field, grid = identity.mouth, identity.mouth.grid
     # Lips that open wide stretch the skin in the corners several times over.
-    lips = _displacement(field, weights, slice(2))
-    lips = invert(lips, field.base, LIP_ITERATIONS, LIP_STEP)
+    lips = invert(_displacement(field, weights, slice(2)), field.base, LIP_ITERATIONS, LIP_STEP)
+    scale, offset = identity.mouth_to_lips
     lips = torch.addcmul(offset, lips, scale)
-    scale, offset = identity.mouth_to_inside
-    inside = invert(_displacement(field, weights, slice(2, 5)), field.base, INSIDE_ITERATIONS)
-    inside = torch.addcmul(offset, inside, scale)
-    at_lips = upsample(lips, field.grid, field.grid.cell).permute(0, 2, 3, 1)
-    at_inside = upsample(inside, field.grid, field.grid.cell).permute(0, 2, 3, 1)
+    skin = _sample_layers(identity.lips, upsample(lips, grid, grid.cell))
+    tint = upsample(lips + identity.tint_shift, grid, grid.cell // 2)
+    tint = _sample_layers(identity.lip_tint.expand(2, -1, -1, -1), tint)
+    luma, depth, lower, ramp = skin.flatten(1, 2).split(1, 1)
+    chroma, lower_chroma = tint.unbind(1)
 
-    height, width = field.grid.height, field.grid.width
-    skin = sample(identity.lips.expand(2 * n, -1, -1, -1), at_lips)
-    upper, lower = skin.reshape(n, 2, 5, height, width).unbind(1)
-    layers = identity.inside.expand(n, -1, -1, -1, -1).flatten(0, 1)
-    teeth, low_teeth, tongue = sample(layers, at_inside).reshape(n, 3, 4, height, width).unbind(1)
+    if parted:
+        hole = identity.hole.grid
+        x, y = hole.left - grid.left, hole.top - grid.top
+        area = (..., slice(y, y + hole.height), slice(x, x + hole.width))
+        x, y, height, width = x // 2, y // 2, hole.height // 2, hole.width // 2
+        half = (..., slice(y, y + height), slice(x, x + width))
+        inside = _inside(identity, weights, depth[area].clamp(min=0), 1.0 - ramp[area])
+        luma[area].lerp_(inside[0], inside[2])
+        chroma[half].lerp_(inside[1], functional.avg_pool2d(inside[2], 2))
+    jaw = ramp.clamp(0, 1)
+    luma = torch.lerp(luma, lower, jaw)
+    chroma = torch.lerp(chroma, lower_chroma, functional.avg_pool2d(jaw, 2))
 
-    depth = upper[:, 3:4]
-    dark = torch.lerp(identity.cavity, tongue[:, :3], tongue[:, 3:])
-    dark = torch.lerp(dark, low_teeth[:, :3], low_teeth[:, 3:])
-    dark = torch.lerp(dark, teeth[:, :3], teeth[:, 3:])
+    x, y = grid.left - identity.face.grid.left, grid.top - identity.face.grid.top
+    planes.paint(luma, chroma, x, y, identity.mouth_blend)
+
+
+def _inside(
+    identity: WarpIdentity, weights: torch.Tensor, depth: torch.Tensor, to_lower: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Luma and chroma of the mouth's inside, and how open the lips are over it.
+
+    Args:
+        identity: whose.
+        weights: of the fields.
+        depth: pixels below the upper lip, (n, 1, h, w).
+        to_lower: pixels above the lower lip, likewise; may be negative.
+    """
+    field, grid = identity.hole, identity.hole.grid
+    at = invert(_displacement(field, weights, slice(3)), field.base, INSIDE_ITERATIONS)
+    scale, offset = identity.hole_to_inside
+    at = torch.addcmul(offset, at, scale)
+    seen = _sample_layers(identity.inside[:, :2], upsample(at, grid, grid.cell))
+    colours, opacity = seen[:, :, :1], seen[:, :, 1]
+    tints = _sample_layers(identity.inside[:, 2:], upsample(at, grid, grid.cell // 2))
+
+    to_lower = to_lower.clamp(min=0)
     # Through a narrow slit one sees the dark, not the teeth's edges as a row of dots.
-    to_lower = (1.0 - lower[:, 4:5]).clamp(min=0)
-    slit = (depth.clamp(min=0) + to_lower) * (1.0 / (0.035 * identity.unit))
-    dark = torch.lerp(dark, identity.cavity, 0.9 * torch.exp(-slit.square()))
+    slit = (depth + to_lower) * (1.0 / (0.035 * identity.unit))
+    dark = 0.9 * torch.exp(-slit.square())
     # Lips shade what is just behind them, the upper one more.
-    shade = 1 - 0.34 * torch.exp(depth.clamp(min=0) * (-1.0 / (0.035 * identity.unit)))
-    shade = shade * (1 - 0.25 * torch.exp(to_lower * (-1.0 / (0.02 * identity.unit))))
-    light = torch.cat([shade, shade, shade], 1)
-    dark = torch.lerp(identity.black, dark, light)
-    patch = torch.lerp(upper[:, :3], dark, (depth * (1.0 / LIP_EDGE)).clamp(0, 1))
-    patch = torch.lerp(patch, lower[:, :3], lower[:, 4:5].clamp(0, 1))
+    light = 1 - 0.34 * torch.exp(depth * (-1.0 / (0.035 * identity.unit)))
+    light = light * (1 - 0.25 * torch.exp(to_lower * (-1.0 / (0.02 * identity.unit))))
+    # From the front to the back: slit, upper teeth, lower teeth, tongue.
+    masks = torch.cat([light, dark, opacity], 1)
+    luma, chroma = (
+        _lit(identity.black[:, channels], identity.cavity[:, channels], layers, shares)
+        for channels, layers, shares in (
+            (slice(1), colours, masks),
+            (slice(1, 3), tints, functional.avg_pool2d(masks, 2)),
+        )
+    )
+    return luma, chroma, (depth * (1.0 / LIP_EDGE)).clamp(max=1)
 
-    x, y = field.grid.left - identity.face.grid.left, field.grid.top - identity.face.grid.top
-    planes.paint(patch, x, y, identity.mouth_blend)
+
+def _lit(
+    black: torch.Tensor, cavity: torch.Tensor, layers: torch.Tensor, shares: torch.Tensor
+) -> torch.Tensor:
+    """Upper teeth, lower teeth and tongue, (n, 3, channels, h, w), before the cavity.
+
+    ``shares``, (n, 5, h, w): light, dark of a narrow slit, opacities of the three.
+    """
+    out = torch.lerp(cavity, layers[:, 2], shares[:, 4:])
+    out = torch.lerp(out, layers[:, 1], shares[:, 3:4])
+    out = torch.lerp(out, layers[:, 0], shares[:, 2:3])
+    out = torch.lerp(out, cavity, shares[:, 1:2])
+    return torch.lerp(black, out, shares[:, :1])
+
+
+def _sample_layers(layers: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    """Samples of each layer, (layers, channels, rows, columns), at its own places.
+
+    Args:
+        layers: of one identity.
+        at: (n * layers, 2, h, w), coordinates of each.
+
+    Returns:
+        (n, layers, channels, h, w).
+    """
+    count, channels = layers.shape[:2]
+    height, width = at.shape[2:]
+    # Pictures lie below each other, so that no layer has to be repeated for them.
+    places = at.view(-1, count, 2, height, width).permute(1, 0, 3, 4, 2)
+    out = sample(layers, places.reshape(count, -1, width, 2))
+    return out.view(count, channels, -1, height, width).permute(2, 0, 1, 3, 4)
 
 
 def _pack(identity: WarpIdentity, luma: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
@@ -210,14 +299,15 @@ def _pack(identity: WarpIdentity, luma: torch.Tensor, chroma: torch.Tensor) -> t
     width, height = identity.canvas.width, identity.canvas.height
     grid = identity.face.grid
     out = identity.still.expand(n, -1, -1).clone()
-    out[:, grid.top : grid.top + grid.height, grid.left : grid.left + grid.width] = _bytes(luma)[
-        :, 0
-    ]
+    area = (slice(grid.top, grid.top + grid.height), slice(grid.left, grid.left + grid.width))
+    out[:, *area].copy_(_bytes(luma)[:, 0])
     planes = out[:, height:].view(n, 2, height // 2, width // 2)
     x, y = grid.left // 2, grid.top // 2
-    planes[:, :, y : y + grid.height // 2, x : x + grid.width // 2] = _bytes(chroma)
+    area = (slice(y, y + grid.height // 2), slice(x, x + grid.width // 2))
+    planes[:, :, *area].copy_(_bytes(chroma))
     return out
 
 
 def _bytes(values: torch.Tensor) -> torch.Tensor:
-    return values.add_(0.5).clamp_(0, 255).to(torch.uint8)
+    """Fit to be cut off to whole bytes; in place."""
+    return values.add_(0.5).clamp_(0, 255)

@@ -84,6 +84,30 @@ def test_a_wide_mouth_is_round_and_has_no_notches(identity, pose, width, reach) 
         assert np.abs(np.diff(edge, 2)).max() <= 3
 
 
+def test_lips_part_without_a_jump(pose) -> None:
+    """The mouth's inside is left out while nothing of it can be seen, and only then."""
+    barely, wide = pose(aperture=0.0029), pose(aperture=0.2)
+    (alone,), (beside, _) = render([barely]), render([barely, wide])
+    assert np.abs(luma(alone) - luma(beside)).max() <= 1
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_a_turned_mouth_is_open_to_its_corners(identity, pose, side) -> None:
+    """Nothing of the widest mouth lies beyond the part of the picture its inside is drawn in."""
+    green = torch.tensor([180.0, 40.0, 40.0]).reshape(1, 3, 1, 1)
+    empty = replace(identity, inside=identity.inside * 0, cavity=green)
+    wide = {"aperture": 0.45, "jaw": 1.0, "width": 1.0, "sway_x": 0.05 * side}
+    turned = [{"yaw": 6.0 * side}, {"pitch": 6.0 * side}, {"roll": 6.0 * side}]
+    for picture in render([pose(empty, **wide, **turn) for turn in turned]):
+        hole = identity.hole.grid
+        area = (slice(hole.top, hole.top + hole.height), slice(hole.left, hole.left + hole.width))
+        rgb = i420_to_rgb(picture)[area].astype(int)
+        lit = rgb[..., 1] > rgb[..., 0] + 20
+        assert lit.any()
+        lit[3:-3, 3:-3] = False
+        assert not lit.any()
+
+
 def test_pressed_lips_overrule_the_aperture(pose, mesh) -> None:
     (picture,) = render([pose(aperture=0.25, closure=1.0)])
     assert measure_aperture(mesh(i420_to_rgb(picture))) < 0.04
