@@ -91,7 +91,9 @@ class Gaze:
     def _blink(self) -> Gaze:
         n = self.blinks + 1
         least, more = _BLINKS_S
-        due = least + more * self._chance(7, n) ** 2
+        # Steps of the golden ratio: long and short ones take turns, yet follow no pattern.
+        share = (self._chance(7, 0) + 0.618034 * n + 0.2 * self._chance(7, n)) % 1.0
+        due = least + more * share**2
         if self._chance(8, n) < _DOUBLE_BLINKS:
             due = _DOUBLE_S
         return replace(self, blinks=n, blink_s=0.0, blink_due_s=due)
