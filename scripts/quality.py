@@ -92,17 +92,22 @@ def render(clip: Clip, out: Path, options: Sequence[str]) -> None:
         raise RuntimeError(f"{clip.name} could not be rendered")
 
 
-def measure(clip: Clip, out: Path) -> Score:
-    """Track, contact sheet and figures of the clip's video in ``out``."""
+def speech(clip: Clip) -> np.ndarray:
+    """What the clip says: int16, (samples,), 16 kHz."""
     pcm, rate = read_speech(clip.sound)
     resampler = Resampler(rate, SPEECH_RATE)
-    speech = np.concatenate([resampler.push(pcm), resampler.finish()])
+    return np.concatenate([resampler.push(pcm), resampler.finish()])
+
+
+def measure(clip: Clip, out: Path) -> Score:
+    """Track, contact sheet and figures of the clip's video in ``out``."""
+    said = speech(clip)
     video = out / f"{clip.name}.mp4"
     seen = track.measure(track.pictures(video), default_analyzer())
     track.save(seen, out / f"{clip.name}.track.json")
     reference = track.load(clip.reference) if clip.reference else None
-    figures = score(seen, speech, reference)
-    sheet.draw(video, seen, figures, speech, reference).save(out / f"{clip.name}.png")
+    figures = score(seen, said, reference)
+    sheet.draw(video, seen, figures, said, reference).save(out / f"{clip.name}.png")
     return figures
 
 

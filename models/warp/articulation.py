@@ -14,7 +14,7 @@ _WIDEST = 0.45
 # back: (what it says when the lips rest, factor).
 _APERTURE_STRETCH = (0.16, 1.45)
 _JAW_STRETCH = (0.10, 1.3)
-_WIDTH_STRETCH = (0.0, 1.3)
+_WIDTH_STRETCH = (0.0, 1.7)
 _FIRES = (0.35, 0.60)
 """Probability at which a closure begins to show, and from which on it is complete."""
 _HOLDS = 0.30

@@ -391,10 +391,12 @@ def test_brows_and_head_follow_stress(network, speech):
     """A word said louder than its neighbours lowers the head and lifts the brows."""
     quiet = speech[: 60 * FRAME] // 5
     said = np.concatenate([quiet, quiet, speech[: 60 * FRAME], quiet])
-    even = speak(actor(network), np.tile(quiet, 4))
-    stressed = speak(actor(network), said)
     word = slice(60 * 2 + 10, 60 * 2 + 50)
-    difference = stressed[word] - even[word]
+    each = []
+    for seed in range(3):  # a head lifts on one beat in five
+        even = speak(actor(network, seed=seed), np.tile(quiet, 4))
+        each.append((speak(actor(network, seed=seed), said) - even)[word])
+    difference = np.concatenate(each)
     assert difference[:, INDEX["pitch"]].max() > 0.5
     assert difference[:, INDEX["brow"]].max() > 0.1
     assert difference[:, INDEX["brow"]].max() < 0.7

@@ -79,6 +79,18 @@ def test_no_eye_shows_through_shut_lids(eyes, pose) -> None:
         assert (red > blue + 8).mean() > 0.98
 
 
+def test_a_blink_changes_nothing_away_from_the_eyes(eyes, identity, pose) -> None:
+    """The eyes' patches have no seam: at their borders a shut eye is the open one's picture."""
+    still, shut = (p.astype(int) for p in render([pose(), pose(blink_left=1.0, blink_right=1.0)]))
+    changed = np.abs(still - shut)[: identity.canvas.height]
+    width, height = identity.eye_size
+    for x, y in identity.eye_windows:
+        x, y = x + identity.face.grid.left, y + identity.face.grid.top
+        lowest = changed[y + height - 4 : y + height, x : x + width]
+        sides = changed[y : y + height, [x, x + 1, x + width - 2, x + width - 1]]
+        assert max(lowest.max(), sides.max()) <= 2
+
+
 def test_catch_lights_stay_while_the_iris_turns(eyes, pose) -> None:
     left, right = (
         i420_to_rgb(p).astype(float).mean(-1) for p in render([pose(gaze_x=-5.0), pose(gaze_x=5.0)])
