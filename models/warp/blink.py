@@ -164,9 +164,9 @@ def _pose(eyes: EyeTensors, source: torch.Tensor, motion: torch.Tensor) -> _Pose
     # Skin that was folded away takes the place of lashes and liner, and last of the rim below.
     drawn = (blink * 3 - 0.45).clamp(0, 1)
     unfolded = torch.where(on_lid, drawn, (blink * 3 - 2).clamp(min=0))
-    # Up to where the chart ends.
-    unfolded = unfolded * ((1.6 - u.abs()) * 5).clamp(0, 1)
-    unfolded = unfolded * ((v + 1.9) * 5).clamp(0, 1) * ((1.3 - v) * 5).clamp(0, 1)
+    # Near the border of the chart there is nothing to take over.
+    inside = torch.minimum(1.45 - u.abs(), torch.minimum(v + 1.9, 1.2 - v))
+    unfolded = unfolded * (inside * 6).clamp(0, 1)
     turned = 1 - LASH_TURN * blink
     turned = torch.where(turned < 0, turned.clamp(max=-LASH_END), turned.clamp(min=LASH_END))
     return _Pose(
