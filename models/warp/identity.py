@@ -37,7 +37,7 @@ from models.warp.mouth import draw_mouth, rigid_layers
 from models.warp.teeth import BEHIND_LIPS
 from models.warp.texture import Window, plain_texture, texels_per_pixel, texture
 
-REACH = 0.35
+REACH = 0.50
 """How far head motion may carry a picture part, in units: textures reach so far around it."""
 
 

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import pickle
+from itertools import product
 
 import numpy as np
+import torch
 
 from models.engine import Canvas
+from models.face import topology
 from models.warp.anatomy import face_frame
-from models.warp.identity import build_identity
+from models.warp.head import head_coefficients, head_fields
+from models.warp.identity import REACH, build_identity
 from models.warp.lips import find_lip_lines
+from models.warp.motion import INDEX, rest
 from models.warp.renderer import render
 
 
@@ -51,3 +56,17 @@ def test_closed_lips_are_followed_along_the_dark_line(framed) -> None:
     assert lips.gap == 0
     middle = np.abs(lips.x) < 0.2
     assert np.abs(lips.upper[middle] - 0.03).max() < 0.01
+
+
+def test_textures_reach_as_far_as_the_head_carries_eyes_and_lips(framed) -> None:
+    """Else the border of a texture shows as a line beside the eye."""
+    frame = face_frame(framed.landmarks)
+    parts = [*topology.RIGHT_EYE_CORNERS, *topology.LEFT_EYE_CORNERS, topology.CHIN]
+    fields = head_fields(framed.landmarks, frame, frame.to_frame(framed.landmarks[parts]))
+    furthest = {"yaw": 6.0, "pitch": 6.0, "roll": 6.0, "sway_x": 0.08, "sway_y": 0.05}
+    for signs in product((-1, 1), repeat=len(furthest)):
+        motion = rest()
+        for sign, (channel, value) in zip(signs, furthest.items(), strict=True):
+            motion[INDEX[channel]] = sign * value
+        _, weights = head_coefficients(torch.from_numpy(motion[None]))
+        assert np.hypot(*(weights[0].numpy() @ fields)).max() < REACH
