@@ -47,8 +47,8 @@ def is_new(url: str) -> bool:
 async def require_current(database: Database) -> None:
     """Raises ``StoreError`` when the database does not answer or its schema is not ours."""
     try:
-        row = await database.row(text("SELECT version_num FROM alembic_version"))
-        found = None if row is None else row[0]
+        rows = await database.rows(text("SELECT version_num FROM alembic_version"))
+        found = rows[0][0] if rows else None
     except (DBAPIError, OSError) as error:
         if isinstance(error, DBAPIError) and "alembic_version" in str(error.orig):
             found = None
@@ -72,7 +72,7 @@ def head() -> str:
 async def _upgrade(database: Database) -> None:
     if is_sqlite(database.url):
         # Kept in the file from now on: readers never wait for the writer.
-        await database.row(text("PRAGMA journal_mode = WAL"))
+        await database.rows(text("PRAGMA journal_mode = WAL"))
 
     def work(connection: Connection) -> None:
         if not is_sqlite(database.url):
