@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
 from api import gateway
+from api.auth import SECURITY_SCHEMES
 from api.body_limit import BodyLimit
 from api.envelope import Envelope
 from api.errors import ApiError, api_error
@@ -58,12 +59,10 @@ def create_app(services: Services) -> FastAPI:
         redoc_url=None,
     )
     app.state.services = services
-    for router in ROUTERS:
-        app.include_router(router)
-    # Flat, whatever the framework makes of included routers.
-    app.state.routes = [route for router in ROUTERS for route in router.routes]
+    # In one flat list: an included router would be asked first, and then match all over again.
+    app.router.routes += [route for router in ROUTERS for route in router.routes]
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
-    _install_error_handlers(app, app.state.routes)
+    _install_error_handlers(app, app.routes)
     app.add_middleware(BodyLimit)
     # The last one added is the outermost.
     app.add_middleware(Envelope, services=services)
@@ -124,6 +123,9 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             for operation in operations.values():
                 # FastAPI's own form of a validation error, which nobody gets here.
                 operation["responses"].pop("422", None)
+                if "401" in operation["responses"]:
+                    operation["security"] = [{scheme: []} for scheme in SECURITY_SCHEMES]
+        document["components"]["securitySchemes"] = SECURITY_SCHEMES
         for unused in ("HTTPValidationError", "ValidationError"):
             document.get("components", {}).get("schemas", {}).pop(unused, None)
         app.openapi_schema = document

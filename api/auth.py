@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Request, Security
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, Request
 
-from api.deps import ServicesDep
+from api.deps import services_of
 from api.errors import AuthenticationError
 from api.records import Account, ApiKey, Plan
 from api.services import Services
@@ -21,8 +20,11 @@ from api.services import Services
 MAX_KEY_LENGTH = 256
 """Nothing longer is looked up."""
 
-_HEADER = APIKeyHeader(name="x-api-key", scheme_name="ApiKey", auto_error=False)
-_BEARER = HTTPBearer(scheme_name="Bearer", auto_error=False)
+SECURITY_SCHEMES = {
+    "ApiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    "Bearer": {"type": "http", "scheme": "bearer"},
+}
+"""Where a key is looked for, in OpenAPI's words; each is enough."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +37,18 @@ class Caller:
     plan: Plan
 
 
-async def authenticate(
-    request: Request,
-    services: ServicesDep,
-    header: Annotated[str | None, Security(_HEADER)] = None,
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)] = None,
-) -> Caller:
+async def authenticate(request: Request) -> Caller:
     """The caller.
+
+    Services and headers are looked up here: as dependencies of their own they would take longer.
 
     Raises:
         AuthenticationError: no key, an unknown one, or one that is not valid any more.
         RateLimited: too many requests of this key, or too many failures from this address.
     """
-    text = (header or "").strip() or (bearer.credentials.strip() if bearer else "")
+    services = services_of(request)
     try:
-        account, key = await _owner(services, text)
+        account, key = await _owner(services, _key_text(request))
     except AuthenticationError:
         failures = await services.rates.failed(request.client.host if request.client else "")
         if failures is not None and not failures.allowed:
@@ -64,7 +63,15 @@ async def authenticate(
     return Caller(account, key, services.plans.get(account.plan_key))
 
 
-CallerDep = Annotated[Caller, Security(authenticate)]
+CallerDep = Annotated[Caller, Depends(authenticate)]
+
+
+def _key_text(request: Request) -> str:
+    text = request.headers.get("x-api-key", "").strip()
+    if text:
+        return text
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    return credentials.strip() if scheme.lower() == "bearer" else ""
 
 
 async def _owner(services: Services, text: str) -> tuple[Account, ApiKey]:

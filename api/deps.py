@@ -10,10 +10,15 @@ from starlette.requests import HTTPConnection
 from api.services import Services
 
 
-async def services(connection: HTTPConnection) -> Services:
-    """The process's services. (FastAPI would run a plain function in a thread.)"""
+def services_of(connection: HTTPConnection) -> Services:
+    """The process's services."""
     found: Services = connection.app.state.services
     return found
+
+
+async def services(connection: HTTPConnection) -> Services:
+    """The same. (FastAPI would run a plain function in a thread.)"""
+    return services_of(connection)
 
 
 ServicesDep = Annotated[Services, Depends(services)]
