@@ -19,6 +19,11 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat()[:19] + "Z"
 
 
+def optional_timestamp(moment: datetime | None) -> str | None:
+    """The same; None stays None."""
+    return None if moment is None else timestamp(moment)
+
+
 def _no_default(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
 
@@ -163,9 +168,9 @@ def session_view(session: Session, now: datetime) -> dict[str, Any]:
     return {
         "session_id": session.id,
         "status": session.status,
-        "started_at": _optional(session.started_at),
-        "ended_at": _optional(session.ended_at),
-        "expiration": _optional(session.expires_at),
+        "started_at": optional_timestamp(session.started_at),
+        "ended_at": optional_timestamp(session.ended_at),
+        "expiration": optional_timestamp(session.expires_at),
         "duration": session.duration_s(now),
         "metadata": dict(session.metadata),
         "aspect_ratio": session.aspect_ratio,
@@ -210,7 +215,3 @@ def create_usage(standing: Standing, plan: Plan) -> dict[str, Any]:
         if left is None
         else {"total_remaining": left},
     }
-
-
-def _optional(moment: datetime | None) -> str | None:
-    return None if moment is None else timestamp(moment)

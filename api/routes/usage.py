@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from fastapi import APIRouter
@@ -12,7 +13,13 @@ from api.deps import ServicesDep
 from api.documented import documented
 from api.records import AspectRatio, Plan, Session, Usage
 from api.services import Services
-from api.session_answers import UNLIMITED, Concurrency, concurrency_view, session_view, timestamp
+from api.session_answers import (
+    UNLIMITED,
+    Concurrency,
+    concurrency_view,
+    optional_timestamp,
+    timestamp,
+)
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"])
 
@@ -153,7 +160,7 @@ async def _view(services: Services, usage: Usage, plan: Plan) -> dict[str, Any]:
     return view
 
 
-async def _active(services: Services, sessions: Any) -> list[dict[str, Any]]:
+async def _active(services: Services, sessions: Sequence[Session]) -> list[dict[str, Any]]:
     now = services.now()
     urls: dict[str, str] = {}
     views = []
@@ -162,18 +169,20 @@ async def _active(services: Services, sessions: Any) -> list[dict[str, Any]]:
             avatar = await services.store.avatar(session.avatar_id)
             # Deleted while the session runs: there is no picture to point at any more.
             urls[session.avatar_id] = services.avatars.preview_url(avatar) if avatar else ""
-        views.append(_one(session, urls[session.avatar_id], session_view(session, now)))
+        views.append(
+            {
+                "session_id": session.id,
+                "avatar": {"avatar_id": session.avatar_id, "url": urls[session.avatar_id]},
+                "status": "active",
+                "started_at": optional_timestamp(session.started_at),
+                "ended_at": optional_timestamp(session.ended_at),
+                "expiration": optional_timestamp(session.expires_at),
+                "aspect_ratio": session.aspect_ratio,
+                "duration": session.duration_s(now),
+                "metadata": session.metadata,
+            }
+        )
     return views
-
-
-def _one(session: Session, url: str, view: dict[str, Any]) -> dict[str, Any]:
-    kept = ("session_id", "started_at", "ended_at", "expiration", "aspect_ratio", "duration")
-    return {
-        **{name: view[name] for name in kept},
-        "avatar": {"avatar_id": session.avatar_id, "url": url},
-        "status": "active",
-        "metadata": view["metadata"],
-    }
 
 
 def _figure(minutes: int | None) -> int:
