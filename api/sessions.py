@@ -364,22 +364,30 @@ class Sessions:
         if session.status == "ended":
             return session
         ended = await asyncio.shield(
-            self._spawn(self.finish(session, "client_request", self._now()))
+            self._spawn(self.finish(session, "client_request", self._now(), account=account))
         )
         return ended or await self.get(account, session_id)
 
     async def finish(
-        self, session: Session, reason: EndReason, at: datetime, *, tell: bool = True
+        self,
+        session: Session,
+        reason: EndReason,
+        at: datetime,
+        *,
+        account: Account | None = None,
+        tell: bool = True,
     ) -> Session | None:
         """The session is over since ``at``: its worker is told (unless it said so itself), it is
-        recorded and billed, its own room is closed. None: it was over before.
+        recorded and billed, its own room is closed. None: it was over before. Its ``account`` is
+        looked up where the caller does not have it.
 
         The worker is told first: should this process die in between, the worker's word is still
         there for whoever looks next. The other way round nobody would ever tell it.
         """
         if tell and session.status == "started":
             await self._tell(session, reason)
-        account = await self._store.account(session.account_id)
+        if account is None:
+            account = await self._store.account(session.account_id)
         plan = self._plans.get(account.plan_key if account is not None else "")
         ended = await self._store.end_session(session.id, reason, plan, at)
         if ended is None:
