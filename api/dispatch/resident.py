@@ -68,6 +68,8 @@ class Resident:
         self.handle = handle
         self.address = address.rstrip("/")
         self.status: _Status | None = None
+        self._running: frozenset[str] = frozenset()
+        """What runs here or is about to, by ``status``."""
         self._http = http
         self._now = now
         self._headers = (
@@ -146,6 +148,7 @@ class Resident:
         while len(self._ends) > KEPT_ENDS:
             self._ends.popitem(last=False)
         self.status = status
+        self._running = frozenset((*status.joining, *(each.session_id for each in status.sessions)))
         for session_id, placed_at in list(self._ours.items()):
             if placed_at is not None and placed_at < asked_at:
                 del self._ours[session_id]
@@ -205,11 +208,7 @@ class Resident:
 
     def has(self, session_id: str) -> bool:
         """The session runs here, or is about to, by the last answer."""
-        status = self.status
-        return status is not None and (
-            session_id in status.joining
-            or any(line.session_id == session_id for line in status.sessions)
-        )
+        return self.status is not None and session_id in self._running
 
     def knows(self, session_id: str) -> bool:
         """It runs here, or has run."""
