@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any, TextIO
 
 import structlog
@@ -113,13 +114,17 @@ def mask_secrets(
     logger: Any, method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     """A structlog processor that masks secrets in every field, at any depth."""
-    return {name: _masked_field(name, value, 0) for name, value in event.items()}
+    return {
+        name: MASK if _names_secret(name) else _masked(value, 0) for name, value in event.items()
+    }
 
 
 def masked_text(text: str) -> str:
     """``text`` without what looks like a token, key or authorization value."""
     text = _SECRET_TEXT.sub(MASK, text)
-    return _NAMED_VALUE.sub(lambda found: found[1] + MASK, text)
+    if "=" in text or ":" in text:  # else there is no need for the longer look
+        text = _NAMED_VALUE.sub(lambda found: found[1] + MASK, text)
+    return text
 
 
 def repr_masked(value: object) -> str:
@@ -133,6 +138,12 @@ def _without_colour(
     """uvicorn adds every message again with terminal colours."""
     event.pop("color_message", None)
     return event
+
+
+@lru_cache(maxsize=1024)
+def _names_secret(field: str) -> bool:
+    """The fields of events are few; the keys of what is in them may be anything."""
+    return _SECRET_NAME.search(field) is not None
 
 
 def _masked_field(name: object, value: Any, depth: int) -> Any:
