@@ -362,7 +362,7 @@ async def test_nothing_without_a_key(api, method, path):
 
 async def test_other_requests_do_not_wait_for_a_photo(api):
     _, headers = await api.account()
-    large = photos.portrait().resize((3900, 3250))
+    large = photos.portrait().resize((3000, 2500))
     photo = photos.encoded(large, quality=80)
     uploading = asyncio.create_task(sent(api, photo, headers))
     took = []
@@ -373,7 +373,7 @@ async def test_other_requests_do_not_wait_for_a_photo(api):
         await asyncio.sleep(0.005)
     assert (await uploading).status_code == 200
     took.sort()
-    # The photo takes more than a second here. Most answers come in a few ms; how many depends on
+    # The photo takes much longer. Most answers come in a few ms; how many depends on
     # what else the machine does.
     assert took[len(took) // 2] < 0.1, took[-5:]
     assert len(took) > 5
