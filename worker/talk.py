@@ -35,8 +35,8 @@ AHEAD_S = 60.0
 TAIL_FRAMES = 10
 """Frames after the last speech frame that the recording keeps."""
 
-SETTLE_S = 20.0
-"""How long the recording may take to get its tail."""
+STALL_S = 20.0
+"""The recording has stopped when no frame came for so long; a slow machine may take its time."""
 
 
 class TalkError(RuntimeError):
@@ -147,11 +147,7 @@ async def _converse(
         ended = await _receive(socket, "agent.speak.ended")
         if ended["reason"] != "completed":
             raise TalkError(f"speech was not played to its end ({ended['reason']})")
-        try:
-            async with asyncio.timeout(SETTLE_S):
-                await recording.complete.wait()
-        except TimeoutError:
-            raise TalkError("the recording did not get its last frames in time") from None
+        await recording.finish()
         await _send(socket, type="session.end")
         await _receive(socket, "session.ended")
 
@@ -186,6 +182,23 @@ class _Recording:
     @property
     def seconds(self) -> float:
         return self._room.frames_written / FPS
+
+    async def finish(self) -> None:
+        """Wait until the recording holds all its frames.
+
+        Raises:
+            TalkError: frames have stopped coming.
+        """
+        while not self.complete.is_set():
+            before = self._room.frames_written
+            try:
+                async with asyncio.timeout(STALL_S):
+                    await self.complete.wait()
+            except TimeoutError:
+                if self._room.frames_written == before:
+                    raise TalkError(
+                        f"the recording stopped at frame {before} of {self._total}; see the log"
+                    ) from None
 
     async def watch(self) -> None:
         """Report progress until the recording holds all its frames."""

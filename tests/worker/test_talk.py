@@ -1,8 +1,10 @@
 """A whole session, from the speech file through the WebSocket into an MP4 that is read back."""
 
+import asyncio
 import io
 import wave
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -12,7 +14,7 @@ from PIL import Image
 from models.engine import Canvas
 from tests.fakes.engine import LOUD, FlapEngine
 from worker.settings import WorkerSettings
-from worker.talk import talk
+from worker.talk import TalkError, _Recording, talk
 
 RATE = 24_000
 
@@ -99,3 +101,26 @@ async def test_fast_and_paced_make_the_same_frames(tmp_path):
         times.append(greys)
     assert times[0] == times[1]
     assert len(times[0]) == 35  # a second of speech and the tail
+
+
+async def test_a_slow_machine_gets_all_the_time_it_needs_for_the_last_frames(monkeypatch):
+    monkeypatch.setattr("worker.talk.STALL_S", 0.2)
+    room = SimpleNamespace(frames_written=0)
+    recording = _Recording(room, 10, lambda *_: None)
+
+    async def write():
+        for _ in range(10):
+            await asyncio.sleep(0.05)
+            room.frames_written += 1
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(write())
+        tasks.create_task(recording.watch())
+        await recording.finish()
+    assert room.frames_written == 10
+
+
+async def test_a_recording_that_gets_no_more_frames_is_given_up(monkeypatch):
+    monkeypatch.setattr("worker.talk.STALL_S", 0.05)
+    with pytest.raises(TalkError, match="stopped at frame 7 of 10"):
+        await _Recording(SimpleNamespace(frames_written=7), 10, lambda *_: None).finish()
