@@ -97,7 +97,7 @@ def blend_luma(
     still, lights = _sampled(eyes.shut[:, :2], pose.shut).split(1, 2)
     # Catch-lights stay with the light they mirror.
     ball = _sampled(eyes.ball[:, :1], pose.ball).add_(lights)
-    ball.lerp_(ball.new_tensor(16.0), pose.shade[:, :, None])
+    ball.lerp_(ball.new_full((), 16.0), pose.shade[:, :, None])
     out = _laid_over(eyes, pose, ball, skin, still, eyes.lash[:, :, :1])
     out = out.reshape(n, 2, 1, height, width)
     if eyes.frames is None:

@@ -27,8 +27,9 @@ _PARTED = 0.003
 """Gap between the lips, in units, up to which nothing of the mouth's inside can be seen."""
 INSIDE_ITERATIONS = 2
 """The mouth's inside does not bend: only the head's turn is to be undone."""
-_NECK = [Basis.CLOSE, len(Basis) + Basis.CLOSE, *range(2 * len(Basis), 2 * len(Basis) + FIELDS)]
-"""Rows of a field that move the neck."""
+_NECK = torch.zeros(2 * len(Basis) + FIELDS)
+"""1 for the rows of a field that move the neck."""
+_NECK[[Basis.CLOSE, len(Basis) + Basis.CLOSE, *range(2 * len(Basis), len(_NECK))]] = 1.0
 _BLACK = 16.0
 """Y of no light."""
 _PIXELS_AT_ONCE = defaultdict(lambda: 2**26, cpu=2**20)
@@ -71,12 +72,14 @@ def render_identity(identity: WarpIdentity, motions: np.ndarray) -> torch.Tensor
     motion = torch.from_numpy(motions)
     n = len(motion)
     expression = coefficients(motion)
-    weights = _weights(motion, expression).to(identity.device)
+    weights = _weights(motion, expression)
+    both = torch.stack([weights, weights * _NECK], 1).to(identity.device)
+    weights = weights.to(identity.device)
     parted = bool((expression[:, Basis.OPEN] > _PARTED).any())
     motion, expression = motion.to(identity.device), expression.to(identity.device)
 
     # The whole person, at the resolution of the coarse grid first.
-    coarse = _whole(identity, expression, weights)
+    coarse = _whole(identity, expression, both)
     grid = identity.face.grid
     fine = upsample(coarse[:, :3] + identity.luma_shift, grid, grid.cell)
     luma = sample(identity.luma.expand(n, -1, -1, -1), fine[:, :2].permute(0, 2, 3, 1))
@@ -97,16 +100,18 @@ def render_identity(identity: WarpIdentity, motions: np.ndarray) -> torch.Tensor
 
 def _whole(identity: WarpIdentity, expression: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Where the picture of the whole person came from, how opaque it is there, and how much light
-    is left of it: (n, 4, rows, columns) at the nodes, the first two in the canvas's coordinates."""
+    is left of it: (n, 4, rows, columns) at the nodes, the first two in the canvas's coordinates.
+
+    ``weights``, (n, 2, 2, fields): of the face and of the neck.
+    """
     field = identity.face
-    moved = _displacement(field, weights, slice(1)) * identity.hold
+    fields = ((field.to_grid @ weights) @ field.fields).unflatten(-1, field.grid.shape)
+    moved, still = (fields * identity.hold).unbind(1)
     source = invert(moved, field.base, FACE_ITERATIONS)
     sheet = identity.sheet.expand(len(weights), -1, -1, -1)
     opacity, on_jaw, contact, fold = sample(sheet, source.permute(0, 2, 3, 1)).split(1, 1)
     # Below the jaw's edge the neck stays with the head: the chin covers it instead of pressing it.
     # Only where the photo's jaw comes up to close the mouth, the neck stretches after it.
-    still = (field.to_grid @ weights[:, :, _NECK]) @ field.fields[0, _NECK]
-    still = still.reshape(source.shape) * identity.hold
     neck = invert(still, field.base, NECK_ITERATIONS)
     neck_opacity = sample(sheet[:, :1], neck.permute(0, 2, 3, 1))
     source = torch.lerp(neck, source, on_jaw)
