@@ -26,6 +26,10 @@ covers, units."""
 LONG_CHIN = 1.06
 """Height from nose to chin, units, from which on the chin follows an opening in full: shorter
 faces would be drawn to a point."""
+GAPES, LEAST_GAPE = 0.80, 0.75
+"""Width of a mouth, units, from which on it opens as far as asked, and the least share of that:
+narrower ones open by their width's share, or they would be holes taller than wide."""
+_OPENINGS = [Basis.OPEN, Basis.WIDE, Basis.ROUND_OPEN]
 ROUND_THINS = 0.6
 """Share of its own thickness that a lip loses to ROUND_OPEN."""
 ROUND_NARROWS, ROUND_EASES = 0.30, 0.38
@@ -100,6 +104,8 @@ class ExpressionFields:
         }
         chin = self._points[topology.CHIN, 1] - self._points[topology.NOSE_BASE, 1]
         self._chin_share = CHIN_SHARE * float(np.clip(chin / LONG_CHIN, 0.7, 1.0))
+        width = frame.half_width_right + frame.half_width_left
+        self._gape = float(np.clip(width / GAPES, LEAST_GAPE, 1.0))
         self._depth = landmarks[:, 2].astype(np.float64) / frame.unit
         self._centre = (self._points[10] + self._points[152]) / 2
         # Nothing moves around the face, beginning close by where the jaw does not reach.
@@ -229,16 +235,16 @@ class ExpressionFields:
         move[Basis.WIDE, 1] -= LIP_THINS_WIDE * own * outward
         move[Basis.ROUND_OPEN, 1] -= ROUND_THINS * own * outward
         move[Basis.WIDE, 0] = -0.05 * across
+        move[_OPENINGS] *= self._gape
         return move
 
     def _to_teeth(self, x: float, profile: float) -> float:
         """How far the lower lip's edge at ``x`` moves for the tips of the upper teeth to rest on
         it, when TUCK_APERTURE parts the lips."""
         closed = float(self._lips.closed_at(np.array(x)))
-        opened = closed + TUCK_APERTURE * (
-            CORNER_DROP * (1 - profile) + (1 - UPPER_SHARE) * profile
-        )
-        upper = closed - (UPPER_SHARE * TUCK_APERTURE + TUCK_RAISES) * profile
+        gap = TUCK_APERTURE * self._gape
+        opened = closed + gap * (CORNER_DROP * (1 - profile) + (1 - UPPER_SHARE) * profile)
+        upper = closed - (UPPER_SHARE * gap + TUCK_RAISES) * profile
         tips = float(np.interp(x, self._lips.x, self._bite)) - TUCK_OVERLAP
         # Teeth longer than that are covered further, not shown by a lower lip.
         return min(max(tips, upper + 0.3 * TUCK_OVERLAP) - opened, 0.0) * profile**0.5
@@ -276,6 +282,7 @@ class ExpressionFields:
         move[Basis.SMILE] = 0.055 * side * wide * lid, -0.07 * wide * lid
         move[Basis.FROWN] = 0.0, 0.05 * near
         move[Basis.BROW_UP], move[Basis.BROW_DOWN] = self._brow(index)
+        move[_OPENINGS] *= self._gape
         return move
 
     def _half_width(self, x: float) -> float:

@@ -33,7 +33,7 @@ _FARTHEST = 7.0
 
 _BLINKS_S = (2.8, 8.0)
 """Seconds from blink to blink: at least, and how much longer at most, which is rare."""
-_DOUBLE_BLINKS, _DOUBLE_S = 0.08, 0.44
+_DOUBLE_BLINKS, _DOUBLE_S = 0.07, 0.44
 _READY_S, _AT_PHRASE_END, _AT_TURN = 1.8, 0.22, 0.05
 """So long after a blink an occasion may bring on the next one, and the chance that it does: the end
 of a phrase, and a turn of head or eyes."""
@@ -94,7 +94,7 @@ class Gaze:
         # Steps of the golden ratio: long and short ones take turns, yet follow no pattern.
         share = (self._chance(7, 0) + 0.618034 * n + 0.2 * self._chance(7, n)) % 1.0
         due = least + more * share**2
-        if self._chance(8, n) < _DOUBLE_BLINKS:
+        if n > 3 and self._chance(8, n) < _DOUBLE_BLINKS:
             due = _DOUBLE_S
         return replace(self, blinks=n, blink_s=0.0, blink_due_s=due)
 

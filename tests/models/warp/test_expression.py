@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -62,3 +64,23 @@ def test_a_round_mouth_that_opens_wide_is_not_the_narrow_one_of_oo(framed, lips)
     )
     assert pursed < 0.80
     assert pursed - 0.06 < round_ < plain - 0.06
+
+
+@pytest.mark.parametrize("narrower", [1.0, 0.75])
+def test_a_narrow_mouth_opens_less(framed, lips, narrower) -> None:
+    """Or it would be a hole taller than wide."""
+    landmarks = framed.landmarks.copy()
+    frame = face_frame(landmarks)
+    points = frame.to_frame(landmarks)
+    mouth = [61, 291, *topology.LIPS_INNER_UPPER, *topology.LIPS_INNER_LOWER]
+    points[mouth, 0] *= narrower
+    landmarks[:, :2] = frame.to_pixels(points)
+    frame, lips = face_frame(landmarks), replace(lips, x=lips.x * narrower)
+    expression = ExpressionFields(landmarks, frame, lips, np.zeros_like(lips.x) + 0.04)
+    middle = np.array([[0.0, float(lips.closed_at(np.array(0.0)))]])
+    upper, lower = (
+        moved(fields(middle), aperture=0.3)[1, 0] for fields in (expression.upper, expression.lower)
+    )
+    width = (frame.half_width_left + frame.half_width_right) / 0.8
+    assert lower - upper == pytest.approx(0.3 * min(width, 1.0), abs=0.03)
+    assert (narrower < 1.0) == (width < 1.0)
