@@ -138,7 +138,8 @@ async def test_the_mouth_moves_with_the_agents_voice():
     # How many pictures a busy machine shows is not the point here; that some are wide open is.
     assert np.sort(gaps[idle:])[-5] > 0.04, "open in speech"
     times = np.array([when for when, _ in seen])
-    assert lip_sync(times[idle:], gaps[idle:], heard) > 0.35
+    # Offline tests hold the lips to the sound; here it arrives through encoders and buffers.
+    assert lip_sync(times[idle:], gaps[idle:], heard) > 0.2
 
 
 async def shut(viewer: LiveKitViewer, patience_s: float = 10.0) -> None:

