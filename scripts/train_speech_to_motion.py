@@ -5,7 +5,7 @@
 
 Speech synthesisers from Debian say sentences from Debian's word lists; their phone timings give
 the lips' targets. No recording of a person goes in. The speech is kept under build/ for the next
-run. The same seed, packages and machine give the same weights.
+run. The same seed, packages, machine and kept speech give the same weights.
 """
 
 from __future__ import annotations
