@@ -5,7 +5,7 @@
 
 Speech synthesisers from Debian say sentences from Debian's word lists; their phone timings give
 the lips' targets. No recording of a person goes in. The speech is kept under build/ for the next
-run. The same seed, packages, machine and kept speech give the same weights.
+run. The same seed, packages and machine give the same weights.
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ def main() -> int:
         return 2
     torch.set_num_threads(arguments.threads)
     began = time.monotonic()
-    heard = corpus.load(arguments.sentences, CORPUS_SEED, CACHE)
+    # In this order: espeak-ng draws from the C library's random numbers, so that what is made second
+    # depends on what was made first in the process.
     held_out = corpus.load(HELD_OUT, HELD_OUT_SEED, CACHE)
+    heard = corpus.load(arguments.sentences, CORPUS_SEED, CACHE)
     print(f"{len(heard.phone) * 0.02 / 3600:.2f} hours of speech with pauses")
 
     network = training.train(heard, arguments.steps, arguments.seed)
