@@ -52,12 +52,14 @@ def main() -> int:
         return 2
     torch.set_num_threads(arguments.threads)
     began = time.monotonic()
-    # In this order: espeak-ng draws from the C library's random numbers, so that what is made second
-    # depends on what was made first in the process.
+    # In this order: espeak-ng draws from the C library's random numbers, so that what is made
+    # second depends on what was made first in the process.
     held_out = corpus.load(HELD_OUT, HELD_OUT_SEED, CACHE)
     heard = corpus.load(arguments.sentences, CORPUS_SEED, CACHE)
     print(f"{len(heard.phone) * 0.02 / 3600:.2f} hours of speech with pauses")
 
+    # Denormal numbers are slow. For the whole process, so not a library's to decide.
+    torch.set_flush_denormal(True)
     network = training.train(heard, arguments.steps, arguments.seed)
     figures = evaluation.hear(network, held_out, "varied", HELD_OUT_SEED)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

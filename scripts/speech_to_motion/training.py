@@ -79,7 +79,6 @@ def rate_at(progress: float) -> float:
 def train(corpus: Corpus, steps: int, seed: int) -> SpeechToMotion:
     """A network trained from nothing; the same seed gives the same one on the same machine."""
     torch.manual_seed(seed)
-    torch.set_flush_denormal(True)
     generator = torch.Generator().manual_seed(seed)
     network = SpeechToMotion()
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.99))
