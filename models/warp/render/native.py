@@ -1,0 +1,215 @@
+"""The compiled kernels, and their structures (``kernels/layers.h``) made from numpy arrays.
+
+The kernels are plain C, compiled when the package is installed (``setup.py``) and called by
+ctypes, which releases the GIL. Structures point into arrays and do not keep them alive; whoever
+makes one does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from models.engine import EngineError
+from models.warp.grid import CoarseGrid
+
+FOLDER = Path(__file__).parent
+
+
+class Grid(ctypes.Structure):
+    """A :class:`CoarseGrid`."""
+
+    _fields_ = [(name, c_int32) for name in ("left", "top", "columns", "rows", "cell", "margin")]
+
+    @classmethod
+    def of(cls, grid: CoarseGrid) -> Grid:
+        """The same grid."""
+        return cls(grid.left, grid.top, grid.columns, grid.rows, grid.cell, grid.margin)
+
+
+class Texture(ctypes.Structure):
+    """Bytes, one or more a texel."""
+
+    _fields_ = [("data", c_void_p), ("width", c_int32), ("height", c_int32)]
+
+    @classmethod
+    def of(cls, texels: np.ndarray | None, channels: int = 1) -> Texture:
+        """A view of uint8 (height, width), or (height, width, channels); of nothing if None."""
+        if texels is None:
+            return cls(None, 0, 0)
+        height, width = texels.shape[:2]
+        shape = (height, width) if channels == 1 else (height, width, channels)
+        if min(height, width) < 2:
+            raise ValueError(f"a texture is at least 2 x 2, not of shape {texels.shape}")
+        return cls(address(texels, np.uint8, shape), width, height)
+
+
+class Plane(ctypes.Structure):
+    """A float for each pixel."""
+
+    _fields_ = [("data", c_void_p), ("width", c_int32), ("height", c_int32)]
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Plane:
+        """A view of float32 (height, width)."""
+        height, width = values.shape
+        return cls(address(values, np.float32, (height, width)), width, height)
+
+
+class Frame(ctypes.Structure):
+    """A tightly packed I420 frame."""
+
+    _fields_ = [("data", c_void_p), ("width", c_int32), ("height", c_int32)]
+
+    @classmethod
+    def of(cls, i420: np.ndarray) -> Frame:
+        """A view of uint8 (height * 3 / 2, width)."""
+        rows, width = i420.shape
+        return cls(address(i420, np.uint8, (rows, width)), width, rows * 2 // 3)
+
+
+class Field(ctypes.Structure):
+    """One layer of displacement fields."""
+
+    _fields_ = [
+        ("grid", Grid),
+        ("fields", c_void_p),
+        ("hold", c_void_p),
+        ("count", c_int32),
+        ("to_nodes", c_float * 4),
+    ]
+
+
+class Eye(ctypes.Structure):
+    """One eye."""
+
+    _fields_ = [
+        *((name, Texture) for name in ("skin", "skin_chroma", "shut", "shut_chroma")),
+        *((name, Texture) for name in ("ball", "ball_chroma", "lashes", "glasses")),
+        ("to_own", c_float * 6),
+        ("to_skin", c_float * 6),
+        ("upper", c_float * 3),
+        ("lower", c_float * 3),
+        ("room", c_float),
+        ("ball_radius", c_float),
+        ("pixels", c_float),
+        ("lash", c_float * 3),
+        *((name, c_int32) for name in ("left", "top", "width", "height")),
+    ]
+
+
+class Look(ctypes.Structure):
+    """How an eye stands: lids 0 open to 1 shut; sines of the turn right and down."""
+
+    _fields_ = [("blink", c_float), ("gaze_x", c_float), ("gaze_y", c_float)]
+
+
+class Mouth(ctypes.Structure):
+    """Lips and the inside of the mouth."""
+
+    _fields_ = [
+        ("luma", Texture),
+        ("tint", Texture),
+        ("depth", Plane),
+        ("ramp", Plane),
+        ("inside", Texture * 3),
+        ("blend", c_void_p),
+        ("cavity", c_float * 3),
+        ("black", c_float * 3),
+        ("unit", c_float),
+        *((name, c_int32) for name in ("left", "top", "inside_left", "inside_top")),
+        *((name, c_int32) for name in ("texels", "inside_texels")),
+    ]
+
+
+class Person(ctypes.Structure):
+    """The whole person."""
+
+    _fields_ = [
+        ("grid", Grid),
+        ("neck", Field),
+        ("face", Field),
+        ("opacity", c_void_p),
+        ("jaw", c_void_p),
+        ("luma", Texture),
+        ("chroma", Texture),
+        ("texels", c_int32),
+        ("lit_row", c_int32),
+        ("eyes", Eye * 2),
+        ("lips", Field * 2),
+        ("inside", Field * 3),
+        ("mouth", Mouth),
+    ]
+
+
+class Motion(ctypes.Structure):
+    """One frame's motion."""
+
+    _fields_ = [
+        ("weights", c_void_p),
+        ("neck", c_void_p),
+        ("contact", c_float),
+        ("fold", c_float),
+        ("parted", c_int32),
+        ("looks", Look * 2),
+    ]
+
+
+def address(array: np.ndarray, dtype: type, shape: tuple[int, ...]) -> int:
+    """Where the first element of a contiguous array of exactly this type and shape is.
+
+    Raises:
+        ValueError: it is of another.
+    """
+    if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
+        raise ValueError(
+            f"a kernel needs contiguous {np.dtype(dtype).name} of shape {shape}, not "
+            f"{array.dtype} of shape {array.shape}"
+        )
+    return array.ctypes.data
+
+
+def _load(name: str) -> ctypes.CDLL | None:
+    """The library of this name beside this module, whatever Python it was built for."""
+    files = [path for path in FOLDER.glob(f"{name}.*") if path.suffix in (".so", ".pyd")]
+    return ctypes.CDLL(str(files[0])) if files else None
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """The compiled kernels.
+
+    Raises:
+        EngineError: they were not built.
+    """
+    loaded = _load("_kernels")
+    if loaded is None:
+        raise EngineError(
+            "the renderer's kernels are not built; install the package: pip install . (in a "
+            "checkout: make setup)"
+        )
+    if loaded.has_avx2():
+        loaded = _load("_kernels_avx2") or loaded
+    grid, frame, texture = POINTER(Grid), POINTER(Frame), POINTER(Texture)
+    for name, arguments in {
+        "displace": [c_void_p, c_int32, c_int32, c_void_p, c_int32, c_void_p, c_void_p],
+        "invert": [c_void_p, c_int32, c_int32, c_int32, c_float, c_void_p],
+        "refine": [grid, c_void_p, grid, c_void_p],
+        "person_nodes": [grid, c_void_p, grid, *[c_void_p] * 3, c_float, c_float, c_void_p],
+        "warp_luma": [grid, c_void_p, texture, c_int32, frame],
+        "warp_chroma": [grid, c_void_p, texture, frame],
+        "paint_eye": [grid, c_void_p, POINTER(Eye), POINTER(Look), frame],
+        "to_canvas": [grid, c_void_p],
+        "paint_mouth": [grid, c_void_p, grid, c_void_p, grid, c_void_p, POINTER(Mouth), frame],
+        "shade": [grid, c_void_p, c_int32, frame],
+        "render_frame": [POINTER(Person), POINTER(Motion), c_void_p, frame],
+    }.items():
+        function = getattr(loaded, name)
+        function.argtypes, function.restype = arguments, None
+    loaded.scratch_floats.argtypes = [POINTER(Person)]
+    loaded.scratch_floats.restype = c_int64
+    return loaded
