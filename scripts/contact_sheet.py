@@ -108,7 +108,7 @@ def sheet(
 
 def _window(identity: WarpIdentity, crop: str) -> tuple[slice, slice]:
     """Rows and columns of the picture to show."""
-    grid, unit = identity.mouth.grid, identity.unit
+    grid, unit = identity.mouth.field.grid, identity.unit
     x, y = grid.left + 0.72 * unit, grid.top + 0.52 * unit
     boxes = {
         "none": (0.0, 0.0, float(identity.canvas.width), float(identity.canvas.height)),

@@ -59,7 +59,7 @@ def engine_loader(settings: WorkerSettings) -> Callable[[], Engine]:
             )
         from models.warp.engine import WarpEngine
 
-        return WarpEngine(device=device, liveliness=settings.liveliness)
+        return WarpEngine(liveliness=settings.liveliness)
 
     return load
 

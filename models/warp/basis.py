@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-import torch
+import numpy as np
 
 from models.warp.motion import INDEX
 
@@ -51,38 +51,34 @@ TONGUE_TIP = 0.05
 the teeth is its tip."""
 
 
-def coefficients(motion: torch.Tensor) -> torch.Tensor:
-    """Weights of the basis fields for motion vectors (n, channels): (n, len(Basis))."""
+def coefficients(motion: np.ndarray) -> np.ndarray:
+    """Weights of the basis fields for a motion vector (channels,): float32 (len(Basis),)."""
 
-    def channel(name: str) -> torch.Tensor:
-        return motion[:, INDEX[name]]
+    def channel(name: str, low: float, high: float) -> float:
+        return min(max(float(motion[INDEX[name]]), low), high)
 
-    tuck = channel("labiodental").clamp(0, 1)
-    press = channel("closure").clamp(0, 1)
-    jaw = channel("jaw").clamp(0, 1.2)
-    aperture = channel("aperture").clamp(0, MAX_APERTURE)
-    aperture = torch.lerp(aperture, torch.full_like(aperture, TUCK_APERTURE), tuck)
-    aperture = aperture * (1 - press)
-    width = channel("width").clamp(-1.2, 1.2)
-    smile = channel("smile").clamp(-1, 1.2)
-    brow = channel("brow").clamp(-1.2, 1.2)
-    lift = channel("tongue").clamp(0, 1) * (TONGUE_TIP + TONGUE_SHARE * aperture + TONGUE_JAW * jaw)
-    return torch.stack(
-        [
-            torch.ones_like(aperture),
-            aperture,
-            jaw,
-            width.clamp(min=0),
-            (-width).clamp(min=0),
-            press,
-            tuck * (1 - press),
-            smile.clamp(min=0),
-            (-smile).clamp(min=0),
-            brow.clamp(min=0),
-            (-brow).clamp(min=0),
-            lift,
-            aperture.square() / WIDE_APERTURE,
-            aperture * (-width).clamp(0, 1),
-        ],
-        1,
-    )
+    tuck = channel("labiodental", 0.0, 1.0)
+    press = channel("closure", 0.0, 1.0)
+    jaw = channel("jaw", 0.0, 1.2)
+    aperture = channel("aperture", 0.0, MAX_APERTURE)
+    aperture = (aperture + (TUCK_APERTURE - aperture) * tuck) * (1 - press)
+    width = channel("width", -1.2, 1.2)
+    smile = channel("smile", -1.0, 1.2)
+    brow = channel("brow", -1.2, 1.2)
+    out = np.zeros(len(Basis), np.float32)
+    out[Basis.CLOSE] = 1.0
+    out[Basis.OPEN] = aperture
+    out[Basis.JAW] = jaw
+    out[Basis.SPREAD] = max(width, 0.0)
+    out[Basis.ROUND] = max(-width, 0.0)
+    out[Basis.PRESS] = press
+    out[Basis.TUCK] = tuck * (1 - press)
+    out[Basis.SMILE] = max(smile, 0.0)
+    out[Basis.FROWN] = max(-smile, 0.0)
+    out[Basis.BROW_UP] = max(brow, 0.0)
+    out[Basis.BROW_DOWN] = max(-brow, 0.0)
+    lift = TONGUE_TIP + TONGUE_SHARE * aperture + TONGUE_JAW * jaw
+    out[Basis.TONGUE] = channel("tongue", 0.0, 1.0) * lift
+    out[Basis.WIDE] = aperture**2 / WIDE_APERTURE
+    out[Basis.ROUND_OPEN] = aperture * min(max(-width, 0.0), 1.0)
+    return out

@@ -1,18 +1,19 @@
-"""The embedded engine: one photo, warped. Runs on a CPU in real time, and on CUDA."""
+"""The embedded engine: one photo, warped. Runs on a CPU in real time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from models.engine import Canvas
 from models.face import FaceAnalyzer, default_analyzer, frame_portrait, inspect_portrait
 from models.warp.actor import WarpActor
-from models.warp.identity import WarpIdentity, build_identity
+from models.warp.build.identity import build_identity
+from models.warp.identity import WarpIdentity
 from models.warp.motion import WarpPose
-from models.warp.renderer import render
+from models.warp.render import render
+from models.warp.render.native import library
 from models.warp.speech_to_motion import SpeechToMotion
 
 
@@ -21,32 +22,27 @@ class WarpEngine:
 
     name = "warp"
 
+    preferred_batch = 1
+    """One core renders four faces no faster together than one after the other."""
+
     lookahead_s = 0.06
     """Speech to hear beyond the first frame before it is shown. The network's last word on a row
     comes 100 ms after it, but its word after 40 ms is as good to the eye; the rest is a margin
     against uneven senders."""
 
-    def __init__(
-        self,
-        device: str | torch.device = "cpu",
-        analyzer: FaceAnalyzer | None = None,
-        liveliness: float = 1.0,
-    ) -> None:
-        """Load the face models and the weights of the speech network.
+    def __init__(self, analyzer: FaceAnalyzer | None = None, liveliness: float = 1.0) -> None:
+        """Load the face models, the weights of the speech network and the compiled kernels.
 
         Args:
-            device: a torch device; pictures are rendered there. The speech network is so small
-                that it always runs on the CPU.
             analyzer: finds the face; default: MediaPipe's.
             liveliness: how much the face moves by itself: 0 still, 1 natural, 1.5 restless.
 
         Raises:
             models.assets.AssetError: a model file cannot be had; says which and how to fetch it.
+            models.engine.EngineError: the kernels were not built.
         """
-        self.device = torch.device(device)
-        # One core renders four faces no faster together than one after the other (docs/benchmarks).
-        self.preferred_batch = 1 if self.device.type == "cpu" else 32
         self.liveliness = liveliness
+        library()
         self._analyzer = analyzer or default_analyzer()
         self._network = SpeechToMotion.load()
 
@@ -57,12 +53,13 @@ class WarpEngine:
             models.face.PortraitError: the photo cannot be used; says why and what to send.
         """
         face = inspect_portrait(portrait, self._analyzer).face
-        return build_identity(frame_portrait(portrait, face, canvas), self.device)
+        return build_identity(frame_portrait(portrait, face, canvas))
 
     def actor(self, identity: WarpIdentity, seed: int = 0) -> WarpActor:
         """A performer for one session. The same seed performs the same idle motion."""
         return WarpActor(identity, self._network, seed=seed, liveliness=self.liveliness)
 
     def render(self, poses: Sequence[WarpPose]) -> list[np.ndarray]:
-        """One tightly packed I420 picture per pose: uint8, shape ``canvas.i420_shape``."""
+        """One tightly packed I420 frame per pose: uint8, shape ``canvas.i420_shape``. Releases the
+        GIL: several threads render at once."""
         return render(poses)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from models.face import topology
 from models.warp.anatomy import FaceFrame, smoothstep
@@ -49,30 +48,29 @@ def pushed_back(fields: np.ndarray, by: float) -> np.ndarray:
     return out
 
 
-def head_coefficients(motion: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rotation and the weights of the head's fields for motion vectors (n, channels).
+def head_coefficients(motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation and the weights of the head's fields for a motion vector (channels,).
 
     Returns:
-        The picture part of the rotation, (n, 2, 2), which turns expressions with the head; and
-        the weights of the fields for the x and y displacement, (n, 2, FIELDS).
+        The image part of the rotation, float32 (2, 2), which turns expressions with the head; and
+        the weights of the fields for the x and y displacement, float32 (2, FIELDS).
     """
-    angles = torch.deg2rad(motion[:, [INDEX["yaw"], INDEX["pitch"], INDEX["roll"]]])
-    sin, cos = angles.sin(), angles.cos()
-    (sin_yaw, sin_pitch, sin_roll), (cos_yaw, cos_pitch, cos_roll) = sin.T, cos.T
+    yaw, pitch, roll = (np.deg2rad(float(motion[INDEX[a]])) for a in ("yaw", "pitch", "roll"))
     # Depth counts towards the camera: yaw moves the near side right, pitch moves it down.
-    x = (cos_yaw, torch.zeros_like(cos_yaw), sin_yaw)
-    y = (-sin_yaw * sin_pitch, cos_pitch, cos_yaw * sin_pitch)
-    row_x = torch.stack([cos_roll * a - sin_roll * b for a, b in zip(x, y, strict=True)], 1)
-    row_y = torch.stack([sin_roll * a + cos_roll * b for a, b in zip(x, y, strict=True)], 1)
-    turn = torch.stack([row_x, row_y], 1)
-    weights = motion.new_zeros(len(motion), 2, FIELDS)
-    weights[:, :, :3] = turn
-    weights[:, 0, 0] -= 1
-    weights[:, 1, 1] -= 1
-    weights[:, 0, 3] = motion[:, INDEX["sway_x"]]
-    weights[:, 1, 3] = motion[:, INDEX["sway_y"]]
-    weights[:, 1, 4] = -BREATH_RISE * motion[:, INDEX["breath"]].clamp(0, 1)
-    return turn[:, :, :2], weights
+    turned = np.array(
+        [
+            [np.cos(yaw), 0.0, np.sin(yaw)],
+            [-np.sin(yaw) * np.sin(pitch), np.cos(pitch), np.cos(yaw) * np.sin(pitch)],
+        ]
+    )
+    rolled = np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]])
+    turn = rolled @ turned
+    weights = np.zeros((2, FIELDS), np.float32)
+    weights[:, :3] = turn
+    weights[:, :2] -= np.eye(2, dtype=np.float32)
+    weights[:, 3] = motion[[INDEX["sway_x"], INDEX["sway_y"]]]
+    weights[1, 4] = -BREATH_RISE * min(max(float(motion[INDEX["breath"]]), 0.0), 1.0)
+    return turn[:, :2].astype(np.float32), weights
 
 
 def _head_weight(points: np.ndarray, at: np.ndarray) -> np.ndarray:

@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
-import torch
 
 from models.face import topology
 from models.warp.anatomy import FaceFrame, smoothstep
@@ -63,21 +62,17 @@ def inside_jaw(landmarks: np.ndarray, frame: FaceFrame, at: np.ndarray) -> np.nd
     return smoothstep(0.02, 0.10, -outside).astype(np.float32)
 
 
-def shades(
-    expression: torch.Tensor, on_jaw: torch.Tensor, contact: torch.Tensor, fold: torch.Tensor
-) -> torch.Tensor:
-    """How much light is left: (n, 1, rows, columns), about 1.
+def shade_depths(expression: np.ndarray) -> tuple[float, float]:
+    """How dark the neck gets under the jaw (of its ``contact``), and how much deeper folds get.
 
     Args:
-        expression: weights of the basis, (n, len(Basis)).
-        on_jaw, contact, fold: of :func:`jaw_sheet`, sampled, (n, 1, rows, columns).
+        expression: weights of the basis, (len(Basis),).
     """
-    drop = JAW_DROP * expression[:, Basis.JAW] + CHIN_SHARE * expression[:, Basis.OPEN]
-    drop = (drop / (JAW_DROP + CHIN_SHARE * WIDE_APERTURE)).clamp(0, 1.2)
-    folded = expression[:, Basis.SMILE] + 0.5 * expression[:, Basis.SPREAD]
-    folded = (folded + expression[:, Basis.OPEN] / WIDE_APERTURE * 0.45).clamp(0, 1.2)
-    under = (1 - on_jaw) * contact * (CONTACT * drop)[:, None, None, None]
-    return 1 - under - fold * (FOLD * folded)[:, None, None, None]
+    drop = JAW_DROP * expression[Basis.JAW] + CHIN_SHARE * expression[Basis.OPEN]
+    drop = np.clip(drop / (JAW_DROP + CHIN_SHARE * WIDE_APERTURE), 0, 1.2)
+    folded = expression[Basis.SMILE] + 0.5 * expression[Basis.SPREAD]
+    folded = np.clip(folded + expression[Basis.OPEN] / WIDE_APERTURE * 0.45, 0, 1.2)
+    return float(CONTACT * drop), float(FOLD * folded)
 
 
 def _outside_jaw(points: np.ndarray, at: np.ndarray) -> np.ndarray:

@@ -30,6 +30,35 @@ def face_grid_over(alpha: np.ndarray, cell: int) -> CoarseGrid:
     return CoarseGrid(left, top, (right - left) // cell, (bottom - top) // cell, cell)
 
 
+def doubled(grid: CoarseGrid) -> CoarseGrid:
+    """Cells of twice the size over the same pixels, and up to one fine cell more."""
+    columns, rows = (grid.columns + 1) // 2, (grid.rows + 1) // 2
+    return CoarseGrid(grid.left, grid.top, columns, rows, 2 * grid.cell)
+
+
+def box_over(moves: np.ndarray, coarse: CoarseGrid, grid: CoarseGrid) -> CoarseGrid:
+    """The part of ``grid`` with every node that moves, and a rim in which motion fades in.
+
+    Args:
+        moves: bool (rows, columns) of ``coarse``, which is ``doubled(grid)``.
+        coarse: a little more than ``grid``.
+        grid: its margin is 1, and so is the box's.
+    """
+    rows, columns = (np.flatnonzero(moves.any(axis)) for axis in (1, 0))
+    rim = 4
+    left, right = np.clip(
+        [2 * (columns[0] - 1) - rim, 2 * columns[-1] + rim], 0, grid.columns
+    ).astype(int)
+    top, bottom = np.clip([2 * (rows[0] - 1) - rim, 2 * rows[-1] + rim], 0, grid.rows).astype(int)
+    return replace(
+        grid,
+        left=grid.left + int(left) * grid.cell,
+        top=grid.top + int(top) * grid.cell,
+        columns=int(right - left),
+        rows=int(bottom - top),
+    )
+
+
 def mouth_grid_over(frame: FaceFrame, cell: int, inside: CoarseGrid) -> CoarseGrid:
     """Cells over the mouth's range, with margin for fields that look beyond it."""
     low = frame.origin - frame.unit * np.array([0.72, 0.52])
@@ -42,22 +71,34 @@ def mouth_grid_over(frame: FaceFrame, cell: int, inside: CoarseGrid) -> CoarseGr
 
 
 def hole_grid_over(frame: FaceFrame, mouth: CoarseGrid) -> CoarseGrid:
-    """The cells of ``mouth`` between which its inside can show, the head turned or not."""
+    """Cells over the part of ``mouth`` in which its inside can show, the head turned or not.
+
+    They are four times as large as the mouth's, as nothing behind the lips bends, and may reach
+    over its right and lower edge.
+    """
+    cell = 4 * mouth.cell
     low = frame.origin - frame.unit * np.array([0.68, 0.32])
     high = frame.origin + frame.unit * np.array([0.68, 0.80])
-    start = np.array([mouth.left, mouth.top])
-    size = np.array([mouth.columns, mouth.rows])
-    first = np.clip((low - start) // mouth.cell, 0, size - 1).astype(int)
-    last = np.clip((high - start) // mouth.cell + 1, first + 1, size).astype(int)
-    left, top = start + first * mouth.cell
-    columns, rows = last - first
-    return replace(mouth, left=int(left), top=int(top), columns=int(columns), rows=int(rows))
+    start, size = np.array([mouth.left, mouth.top]), np.array([mouth.width, mouth.height])
+    first = np.clip(low - start, 0, size - cell).astype(int) // 2 * 2
+    last = np.minimum(high - start, size)
+    cells = np.maximum(np.ceil((last - first) / cell), 1).astype(int)
+    left, top = start + first
+    return CoarseGrid(int(left), int(top), int(cells[0]), int(cells[1]), cell)
 
 
-def below(grid: CoarseGrid, y: float) -> CoarseGrid:
-    """The rows of ``grid`` below a height in pixels."""
-    rows = int(np.clip((y - grid.top) // grid.cell, 0, grid.rows - 1))
-    return replace(grid, top=grid.top + rows * grid.cell, rows=grid.rows - rows)
+def row_below(grid: CoarseGrid, y: float) -> int:
+    """The row of cells of ``grid`` that holds a height in pixels; at most its last."""
+    return int(np.clip((y - grid.top) // grid.cell, 0, grid.rows - 1))
+
+
+def at_nodes(values: np.ndarray, grid: CoarseGrid) -> np.ndarray:
+    """Averages of ``values`` over the cells: float32 (rows, columns), margin included."""
+    at = grid.nodes().astype(np.float32)
+    soft = cv2.blur(values, (grid.cell, grid.cell))
+    return cv2.remap(
+        soft, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
 
 
 def border_blend(grid: CoarseGrid) -> np.ndarray:

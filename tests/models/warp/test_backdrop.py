@@ -9,7 +9,7 @@ from models.i420 import i420_to_rgb
 from models.warp.anatomy import face_frame
 from models.warp.backdrop import UNSEEN, split
 from models.warp.layout import border_hold, face_grid_over
-from models.warp.renderer import render
+from models.warp.render import render
 
 UNIT = 60.0
 

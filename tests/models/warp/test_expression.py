@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from models.face import topology
 from models.i420 import rgb_to_yuv
@@ -20,7 +19,7 @@ def moved(fields: np.ndarray, **channels: float) -> np.ndarray:
     motion = rest()
     for name, value in channels.items():
         motion[INDEX[name]] = value
-    weights = coefficients(torch.from_numpy(motion)[None])[0].numpy()
+    weights = coefficients(motion)
     return np.tensordot(weights, fields, 1)
 
 

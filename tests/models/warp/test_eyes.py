@@ -7,7 +7,7 @@ import pytest
 from models.face import topology
 from models.i420 import i420_to_rgb, rgb_to_yuv
 from models.warp.eyes import EyeShape, bow, find_eyes, find_irises
-from models.warp.renderer import render
+from models.warp.render import render
 
 PAIRS = {
     "right": ((160, 144), (159, 145), (158, 153)),
@@ -83,9 +83,9 @@ def test_a_blink_changes_nothing_away_from_the_eyes(eyes, identity, pose) -> Non
     """The eyes' patches have no seam: at their borders a shut eye is the open one's picture."""
     still, shut = (p.astype(int) for p in render([pose(), pose(blink_left=1.0, blink_right=1.0)]))
     changed = np.abs(still - shut)[: identity.canvas.height]
-    width, height = identity.eye_size
-    for x, y in identity.eye_windows:
-        x, y = x + identity.face.grid.left, y + identity.face.grid.top
+    for eye in identity.eyes:
+        x, y, width, height = eye.patch
+        x, y = x + identity.grid.left, y + identity.grid.top
         lowest = changed[y + height - 4 : y + height, x : x + width]
         sides = changed[y : y + height, [x, x + 1, x + width - 2, x + width - 1]]
         assert max(lowest.max(), sides.max()) <= 2

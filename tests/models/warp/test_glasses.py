@@ -9,9 +9,9 @@ import pytest
 from models.face import FramedPortrait
 from models.i420 import i420_to_rgb, rgb_to_yuv
 from models.warp.anatomy import face_frame
+from models.warp.build.identity import build_identity
 from models.warp.glasses import find_frames
-from models.warp.identity import build_identity
-from models.warp.renderer import render
+from models.warp.render import render
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import numpy as np
 
 from models.i420 import rgb_to_yuv
 from models.warp.anatomy import face_frame
-from models.warp.identity import build_identity
+from models.warp.build.identity import build_identity
 from models.warp.jaw import jaw_sheet
-from models.warp.renderer import render
+from models.warp.render import render
 
 
 def luma(picture: np.ndarray) -> np.ndarray:
@@ -61,10 +61,10 @@ def test_a_smile_deepens_the_folds_that_the_photo_has(framed, pose) -> None:
     def deepened(photo) -> np.ndarray:
         """What the fold's relief takes of the light of a smiling face, in Y."""
         who = build_identity(photo)
-        flat = who.sheet.clone()
-        flat[:, 3] = 0
+        flat = who.jaw.copy()
+        flat[..., 2] = 0
         with_folds, without = render(
-            [pose(who, smile=1.0), pose(replace(who, sheet=flat), smile=1.0)]
+            [pose(who, smile=1.0), pose(replace(who, jaw=flat), smile=1.0)]
         )
         return luma(without) - luma(with_folds)
 

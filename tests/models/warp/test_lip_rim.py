@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 
 from models.i420 import i420_to_rgb, rgb_to_yuv
-from models.warp.identity import build_identity
+from models.warp.build.identity import build_identity
 from models.warp.lips import find_lip_lines
-from models.warp.renderer import render
+from models.warp.render import render
 
 
 def test_no_dark_is_left_in_the_corners_of_a_smile_that_is_closed(smiling, pose) -> None:

@@ -6,7 +6,7 @@ from models.i420 import i420_to_rgb, rgb_to_yuv, yuv_to_rgb
 from models.warp.anatomy import face_frame
 from models.warp.lips import find_lip_lines
 from models.warp.mouth import draw_mouth, mouth_colours
-from models.warp.renderer import render
+from models.warp.render import render
 from models.warp.teeth import along_arch
 
 
@@ -38,7 +38,7 @@ def test_the_inside_takes_the_light_of_the_photo(framed) -> None:
 
 def test_the_upper_teeth_stay_with_the_skull(pose, identity) -> None:
     """Opening wider by the jaw must not move the upper teeth's edge."""
-    grid, unit = identity.mouth.grid, identity.unit
+    grid, unit = identity.mouth.field.grid, identity.unit
     x, y = grid.left + grid.width // 2 + int(0.06 * unit), int(grid.top + 0.52 * unit)
     edges = []
     for picture in render([pose(aperture=0.2, jaw=0.3), pose(aperture=0.32, jaw=1.0)]):
@@ -51,7 +51,7 @@ def test_the_upper_teeth_stay_with_the_skull(pose, identity) -> None:
 
 def test_a_raised_tongue_fills_the_dark(pose, identity) -> None:
     low, high = render([pose(aperture=0.25, jaw=0.7), pose(aperture=0.25, jaw=0.7, tongue=1.0)])
-    grid, unit = identity.mouth.grid, identity.unit
+    grid, unit = identity.mouth.field.grid, identity.unit
     x, y = grid.left + grid.width // 2, int(grid.top + 0.52 * unit)
     area = (slice(y + int(0.07 * unit), y + int(0.12 * unit)), slice(x - 8, x + 8))
     red = [i420_to_rgb(p)[area][..., 0].mean() for p in (low, high)]
@@ -99,7 +99,7 @@ def test_dim_mouths_get_dim_teeth(framed, pose, mesh) -> None:
 def test_teeth_in_a_slit_are_shaded_warm(pose, identity) -> None:
     """Parted a little, lips throw a shade on the teeth, and it is not blue."""
     narrow, wide = (i420_to_rgb(p) for p in render([pose(aperture=0.07), pose(aperture=0.3)]))
-    grid, unit = identity.mouth.grid, identity.unit
+    grid, unit = identity.mouth.field.grid, identity.unit
     x, y = grid.left + grid.width // 2 + int(0.06 * unit), int(grid.top + 0.52 * unit)
 
     def tooth(picture: np.ndarray) -> np.ndarray:

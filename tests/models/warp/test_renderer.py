@@ -1,15 +1,15 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
 
 from models.i420 import i420_to_rgb, rgb_to_i420
-from models.warp.identity import build_identity
-from models.warp.renderer import render
+from models.warp.build.identity import build_identity
+from models.warp.render import render
 from tests.models.warp.lips import measure_aperture
 
 
@@ -24,10 +24,17 @@ def luma(picture: np.ndarray) -> np.ndarray:
 
 def mouth_area(identity, picture: np.ndarray) -> np.ndarray:
     """Luma around the line of the lips."""
-    grid, unit = identity.mouth.grid, identity.unit
+    grid, unit = identity.mouth.field.grid, identity.unit
     x, y = grid.left + grid.width // 2, int(grid.top + 0.52 * unit)
     reach_x, reach_y = int(0.2 * unit), int(0.2 * unit)
     return luma(picture)[y - reach_y // 4 : y + reach_y, x - reach_x : x + reach_x]
+
+
+def lit_green(identity):
+    """The same person with nothing but green light in the mouth."""
+    mouth = identity.mouth
+    green = np.array([180.0, 40.0, 40.0], np.float32)
+    return replace(identity, mouth=replace(mouth, inside=mouth.inside * 0, cavity=green))
 
 
 def test_rest_is_the_photo(framed, pose) -> None:
@@ -63,10 +70,9 @@ def test_an_open_mouth_is_dark_inside(identity, pose) -> None:
 @pytest.mark.parametrize(("width", "reach"), [(0.0, 0.72), (-1.0, 0.50)])
 def test_a_wide_mouth_is_round_and_has_no_notches(identity, pose, width, reach) -> None:
     """Seen with nothing but green light in the mouth: open up to its corners, in smooth curves."""
-    green = torch.tensor([180.0, 40.0, 40.0]).reshape(1, 3, 1, 1)
-    empty = replace(identity, inside=identity.inside * 0, cavity=green)
+    empty = lit_green(identity)
     (picture,) = render([pose(empty, aperture=0.34, jaw=0.9, width=width)])
-    grid, unit = identity.mouth.grid, identity.unit
+    grid, unit = identity.mouth.field.grid, identity.unit
     area = (slice(grid.top, grid.top + int(unit)), slice(grid.left, grid.left + grid.width))
     rgb = i420_to_rgb(picture)[area].astype(int)
     hole = rgb[..., 1] > rgb[..., 0] + 20
@@ -94,12 +100,11 @@ def test_lips_part_without_a_jump(pose) -> None:
 @pytest.mark.parametrize("side", [-1, 1])
 def test_a_turned_mouth_is_open_to_its_corners(identity, pose, side) -> None:
     """Nothing of the widest mouth lies beyond the part of the picture its inside is drawn in."""
-    green = torch.tensor([180.0, 40.0, 40.0]).reshape(1, 3, 1, 1)
-    empty = replace(identity, inside=identity.inside * 0, cavity=green)
+    empty = lit_green(identity)
     wide = {"aperture": 0.45, "jaw": 1.0, "width": 1.0, "sway_x": 0.05 * side}
     turned = [{"yaw": 6.0 * side}, {"pitch": 6.0 * side}, {"roll": 6.0 * side}]
     for picture in render([pose(empty, **wide, **turn) for turn in turned]):
-        hole = identity.hole.grid
+        hole = identity.mouth.hole.grid
         area = (slice(hole.top, hole.top + hole.height), slice(hole.left, hole.left + hole.width))
         rgb = i420_to_rgb(picture)[area].astype(int)
         lit = rgb[..., 1] > rgb[..., 0] + 20
@@ -257,11 +262,19 @@ def test_canvases_of_every_shape(framing, pose, width, height) -> None:
     assert psnr(still, open_) < 45
 
 
-@pytest.mark.gpu
-def test_cuda_agrees_with_the_cpu(framed, pose) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    cpu, cuda = build_identity(framed), build_identity(framed, "cuda")
-    motion = {"aperture": 0.2, "jaw": 0.5, "yaw": 2.0, "blink_left": 0.6}
-    a, b = render([pose(cpu, **motion), pose(cuda, **motion)])
-    assert psnr(a, b) > 50
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_motion_that_is_no_number_is_refused(pose, wrong) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        render([pose(yaw=wrong)])
+
+
+def test_threads_render_the_same_frames_at_once(framing, pose) -> None:
+    """Each thread has its own working memory, whatever the sizes of the people it renders."""
+    small = build_identity(framing(320, 240))
+    poses = [pose(aperture=a, yaw=9 * a) for a in (0.0, 0.1, 0.3)]
+    poses += [pose(small, aperture=a, blink_left=a) for a in (0.0, 0.1, 0.3)]
+    alone = render(poses)
+    with ThreadPoolExecutor(4) as pool:
+        together = pool.map(lambda one: render([one])[0], poses * 5)
+        for i, frame in enumerate(together):
+            assert np.array_equal(frame, alone[i % len(poses)])

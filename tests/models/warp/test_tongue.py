@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.i420 import i420_to_rgb
-from models.warp.renderer import render
+from models.warp.render import render
 from models.warp.tongue import draw_tongue
 
 FLESH = np.array([190.0, 105.0, 100.0])
@@ -27,7 +27,7 @@ def test_the_tongue_has_a_furrow_and_its_back_is_dark() -> None:
 def test_a_raised_tongue_stands_between_the_teeth(pose, identity) -> None:
     """For th its tip is what is seen below the upper teeth, not the dark."""
     low, high = render([pose(aperture=0.13, jaw=0.3), pose(aperture=0.13, jaw=0.3, tongue=1.0)])
-    grid, unit = identity.mouth.grid, identity.unit
+    grid, unit = identity.mouth.field.grid, identity.unit
     x, y = grid.left + grid.width // 2, int(grid.top + 0.52 * unit)
     area = (slice(y + int(0.02 * unit), y + int(0.11 * unit)), slice(x - 8, x + 8))
     darkest = [i420_to_rgb(p)[area][..., 0].min(0).mean() for p in (low, high)]

@@ -1,0 +1,1 @@
+"""From a framed photo to an identity: everything that is computed once per portrait."""
