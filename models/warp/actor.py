@@ -14,7 +14,7 @@ from models.warp.gesture import Gestures
 from models.warp.idle import Idle
 from models.warp.motion import INDEX, WarpPose, rest
 from models.warp.prosody import Prosody
-from models.warp.speech_to_motion import ROWS_PER_FRAME, MotionStream, SpeechToMotion
+from models.warp.speech.speech_to_motion import ROWS_PER_FRAME, MotionStream, SpeechToMotion
 
 if TYPE_CHECKING:
     from models.warp.identity import WarpIdentity

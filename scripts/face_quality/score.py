@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from face_quality.track import Track
-from models.warp.speech_to_motion import COLUMN, ROW_SAMPLES, MotionStream, SpeechToMotion
+from models.warp.speech.speech_to_motion import COLUMN, ROW_SAMPLES, MotionStream, SpeechToMotion
 
 RATE = 25
 """Hz at which everything is compared."""

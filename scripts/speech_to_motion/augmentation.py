@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.warp.log_mel import BANDS, HIGHEST_HZ, LOWEST_HZ, mel
+from models.warp.speech.log_mel import BANDS, HIGHEST_HZ, LOWEST_HZ, mel
 from speech_to_motion.corpus import Corpus
 
 _DECIBEL = math.log(10.0) / 10.0  # of power, in natural logarithm

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from models.warp.log_mel import HOP, WINDOW, log_mel
+from models.warp.speech.log_mel import HOP, WINDOW, log_mel
 from speech_to_motion import phones, synthesis, targets, texts
 
 _SENTENCES_PER_TRACK = 16

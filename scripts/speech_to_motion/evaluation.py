@@ -12,7 +12,7 @@ from face_quality.track import Track
 from torch import Tensor
 
 from models.engine import SPEECH_RATE
-from models.warp.speech_to_motion import (
+from models.warp.speech.speech_to_motion import (
     COLUMN,
     LOOKAHEAD,
     ROW_SAMPLES,

@@ -58,7 +58,7 @@ def test_nothing_private_reaches_the_builder():
     assert all(ignored(path) for path in private)
     assert ignored("worker/__pycache__/check.cpython-311.pyc")
     assert not ignored("worker/rooms/watch.html")
-    assert not ignored("models/warp/weights/speech_to_motion.safetensors")
+    assert not ignored("models/warp/speech/weights/speech_to_motion.safetensors")
 
 
 def test_everything_the_worker_package_needs_is_copied(image):
@@ -132,7 +132,7 @@ def test_the_files_in_the_image_are_a_whole_worker(image, tmp_path):
     copy_as_the_image_does(image, "runtime", tmp_path)
     program = """
 import worker.startup, worker.server, worker.runpod.service, runpod_handler
-from models.warp.speech_to_motion import SpeechToMotion
+from models.warp.speech.speech_to_motion import SpeechToMotion
 from worker.engines import sample_portrait
 SpeechToMotion.load()
 assert worker.startup.RUNPOD_HANDLER.is_file()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.warp.speech_to_motion import COLUMN, OUTPUTS, PHONE_CLASSES
+from models.warp.speech.speech_to_motion import COLUMN, OUTPUTS, PHONE_CLASSES
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 

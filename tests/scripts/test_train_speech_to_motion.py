@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.warp.log_mel import BANDS
-from models.warp.speech_to_motion import COLUMN, OUTPUTS, SpeechToMotion
+from models.warp.speech.log_mel import BANDS
+from models.warp.speech.speech_to_motion import COLUMN, OUTPUTS, SpeechToMotion
 
 ROOT = Path(__file__).parents[2]
 FIXTURE = ROOT / "tests" / "fixtures" / "speech" / "papa_mama_baba"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.warp.log_mel import BANDS, HOP, SILENCE, WINDOW, LogMelStream, log_mel, mel
+from models.warp.speech.log_mel import BANDS, HOP, SILENCE, WINDOW, LogMelStream, log_mel, mel
 
 
 def noise(samples: int, seed: int = 0) -> np.ndarray:

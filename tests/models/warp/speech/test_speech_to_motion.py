@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.warp.speech_to_motion import (
+from models.warp.speech.speech_to_motion import (
     COLUMN,
     LOOKAHEAD,
     ROW_SAMPLES,
@@ -14,8 +14,8 @@ from models.warp.speech_to_motion import (
     SpeechToMotion,
 )
 
-FIXTURE = Path(__file__).parents[2] / "fixtures" / "speech" / "papa_mama_baba"
-EVALKIT = Path(__file__).parents[4] / "shared" / "evalkit" / "dev"
+FIXTURE = Path(__file__).parents[3] / "fixtures" / "speech" / "papa_mama_baba"
+EVALKIT = Path(__file__).parents[5] / "shared" / "evalkit" / "dev"
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.engine import SPEECH_SAMPLES_PER_FRAME
-from models.warp.log_mel import BANDS, HOP, SILENCE, LogMelStream
+from models.warp.speech.log_mel import BANDS, HOP, SILENCE, LogMelStream
 
 WEIGHTS = Path(__file__).parent / "weights" / "speech_to_motion.safetensors"
 
@@ -127,7 +127,7 @@ class SpeechToMotion(nn.Module):
         """What the network says as it hears each row.
 
         Args:
-            mel: float32, (batch, 2 * rows, BANDS) from ``models.warp.log_mel``.
+            mel: float32, (batch, 2 * rows, BANDS) from ``models.warp.speech.log_mel``.
             state: from ``initial_state`` or the call before.
 
         Returns:

@@ -1,0 +1,1 @@
+"""Speech to motion: what the warp engine hears."""
