@@ -26,7 +26,7 @@ from face_quality import track  # noqa: E402
 from speech_to_motion import corpus, evaluation, synthesis  # noqa: E402
 from train_speech_to_motion import CACHE, HELD_OUT, HELD_OUT_SEED  # noqa: E402
 
-from models.warp.speech.speech_to_motion import WEIGHTS, SpeechToMotion  # noqa: E402
+from models.warp.speech.network import WEIGHTS, SpeechToMotion  # noqa: E402
 
 
 def table(rows: dict[str, evaluation.Heard] | dict[str, evaluation.Agreement]) -> str:

@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save_file
 from speech_to_motion import corpus, evaluation, synthesis, training
 
-from models.warp.speech.speech_to_motion import WEIGHTS
+from models.warp.speech.network import WEIGHTS
 
 CACHE = Path(__file__).parents[1] / "build" / "speech_to_motion"
 CORPUS_SEED, HELD_OUT_SEED = 1, 1001

@@ -14,7 +14,9 @@ from models.warp.gesture import Gestures
 from models.warp.idle import Idle
 from models.warp.motion import INDEX, WarpPose, rest
 from models.warp.prosody import Prosody
-from models.warp.speech.speech_to_motion import ROWS_PER_FRAME, MotionStream, SpeechToMotion
+from models.warp.speech.motion_stream import MotionStream
+from models.warp.speech.network import SpeechToMotion
+from models.warp.speech.rows import ROWS_PER_FRAME
 
 if TYPE_CHECKING:
     from models.warp.identity import WarpIdentity

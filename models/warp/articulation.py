@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.warp.motion import INDEX, rest
-from models.warp.speech.speech_to_motion import COLUMN
+from models.warp.speech.rows import COLUMN
 
 _WIDEST = 0.45
 """No lip gap is wider, over the distance of the pupils."""

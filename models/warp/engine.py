@@ -14,7 +14,7 @@ from models.warp.identity import WarpIdentity
 from models.warp.motion import WarpPose
 from models.warp.render import render
 from models.warp.render.native import library
-from models.warp.speech.speech_to_motion import SpeechToMotion
+from models.warp.speech.network import SpeechToMotion
 
 
 class WarpEngine:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from models.engine import FPS
-from models.warp.speech.speech_to_motion import COLUMN
+from models.warp.speech.rows import COLUMN
 
 PAUSE_ROWS = 7
 """Rows (140 ms) that have to be quiet before it counts as a pause: a "t" or "k" is silent for up to

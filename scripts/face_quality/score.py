@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from face_quality.track import Track
-from models.warp.speech.speech_to_motion import COLUMN, ROW_SAMPLES, MotionStream, SpeechToMotion
+from models.warp.speech.motion_stream import MotionStream
+from models.warp.speech.network import SpeechToMotion
+from models.warp.speech.rows import COLUMN, ROW_SAMPLES
 
 RATE = 25
 """Hz at which everything is compared."""

@@ -12,13 +12,9 @@ from face_quality.track import Track
 from torch import Tensor
 
 from models.engine import SPEECH_RATE
-from models.warp.speech.speech_to_motion import (
-    COLUMN,
-    LOOKAHEAD,
-    ROW_SAMPLES,
-    MotionStream,
-    SpeechToMotion,
-)
+from models.warp.speech.motion_stream import MotionStream
+from models.warp.speech.network import SpeechToMotion
+from models.warp.speech.rows import COLUMN, LOOKAHEAD, ROW_SAMPLES
 from speech_to_motion import augmentation
 from speech_to_motion.corpus import Corpus
 from speech_to_motion.training import ROWS, WARM_ROWS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.warp.speech.speech_to_motion import COLUMN, OUTPUTS
+from models.warp.speech.rows import COLUMN, OUTPUTS
 from speech_to_motion.phones import CLASSES, INDEX, SHAPES
 
 BEFORE_S, AFTER_S = 0.045, 0.040

@@ -8,13 +8,8 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import trange
 
-from models.warp.speech.speech_to_motion import (
-    COLUMN,
-    LOOKAHEAD,
-    OUTPUTS,
-    PROBABILITIES,
-    SpeechToMotion,
-)
+from models.warp.speech.network import SpeechToMotion
+from models.warp.speech.rows import COLUMN, LOOKAHEAD, OUTPUTS, PROBABILITIES
 from speech_to_motion.augmentation import augment, crop
 from speech_to_motion.corpus import Corpus
 from speech_to_motion.muon import Muon

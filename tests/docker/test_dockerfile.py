@@ -132,7 +132,7 @@ def test_the_files_in_the_image_are_a_whole_worker(image, tmp_path):
     copy_as_the_image_does(image, "runtime", tmp_path)
     program = """
 import worker.startup, worker.server, worker.runpod.service, runpod_handler
-from models.warp.speech.speech_to_motion import SpeechToMotion
+from models.warp.speech.network import SpeechToMotion
 from worker.engines import sample_portrait
 SpeechToMotion.load()
 assert worker.startup.RUNPOD_HANDLER.is_file()

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.warp.speech.speech_to_motion import COLUMN, OUTPUTS, PHONE_CLASSES
+from models.warp.speech.network import PHONE_CLASSES
+from models.warp.speech.rows import COLUMN, OUTPUTS
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from models.warp.speech.log_mel import BANDS
-from models.warp.speech.speech_to_motion import COLUMN, OUTPUTS, SpeechToMotion
+from models.warp.speech.network import SpeechToMotion
+from models.warp.speech.rows import COLUMN, OUTPUTS
 
 ROOT = Path(__file__).parents[2]
 FIXTURE = ROOT / "tests" / "fixtures" / "speech" / "papa_mama_baba"

@@ -10,7 +10,9 @@ from models.engine import Canvas
 from models.warp.actor import WarpActor
 from models.warp.idle import Idle
 from models.warp.motion import CHANNELS, INDEX
-from models.warp.speech.speech_to_motion import COLUMN, MotionStream, SpeechToMotion
+from models.warp.speech.motion_stream import MotionStream
+from models.warp.speech.network import SpeechToMotion
+from models.warp.speech.rows import COLUMN
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "speech" / "papa_mama_baba.wav"
 FRAME = 640

@@ -2,7 +2,7 @@ import numpy as np
 
 from models.warp.articulation import BEFORE, limited, mouth
 from models.warp.motion import INDEX, rest
-from models.warp.speech.speech_to_motion import COLUMN, LOOKAHEAD, ROW
+from models.warp.speech.rows import COLUMN, LOOKAHEAD, ROW
 
 ONSET = 12
 """Frame at whose instant something sets in."""

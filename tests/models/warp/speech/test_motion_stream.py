@@ -6,13 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.warp.speech.speech_to_motion import (
-    COLUMN,
-    LOOKAHEAD,
-    ROW_SAMPLES,
-    MotionStream,
-    SpeechToMotion,
-)
+from models.warp.speech.motion_stream import MotionStream
+from models.warp.speech.network import SpeechToMotion
+from models.warp.speech.rows import COLUMN, LOOKAHEAD, ROW_SAMPLES
 
 FIXTURE = Path(__file__).parents[3] / "fixtures" / "speech" / "papa_mama_baba"
 EVALKIT = Path(__file__).parents[5] / "shared" / "evalkit" / "dev"
