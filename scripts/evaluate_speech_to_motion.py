@@ -24,6 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 import quality  # noqa: E402
 from face_quality import track  # noqa: E402
 from speech_to_motion import corpus, evaluation, synthesis  # noqa: E402
+from speech_to_motion.network import SpeechToMotionModule  # noqa: E402
 from train_speech_to_motion import CACHE, HELD_OUT, HELD_OUT_SEED  # noqa: E402
 
 from models.warp.speech.network import WEIGHTS, SpeechToMotion  # noqa: E402
@@ -67,8 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{path}\n\n{table(rows)}\n")
         else:
             held_out = corpus.load(HELD_OUT, HELD_OUT_SEED, CACHE)
+            module = SpeechToMotionModule.load(path)
             heard = {
-                kind: evaluation.hear(network, held_out, kind, HELD_OUT_SEED)
+                kind: evaluation.hear(module, held_out, kind, HELD_OUT_SEED)
                 for kind in evaluation.KINDS
             }
             print(f"{path}\n\n{table(heard)}\n")

@@ -19,7 +19,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from speech_to_motion import corpus, evaluation, synthesis, training
 
 from models.warp.speech.network import WEIGHTS
@@ -62,9 +61,7 @@ def main() -> int:
     torch.set_flush_denormal(True)
     network = training.train(heard, arguments.steps, arguments.seed)
     figures = evaluation.hear(network, held_out, "varied", HELD_OUT_SEED)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
-    save_file(weights, arguments.out)
+    network.save(arguments.out)
     digest = hashlib.sha256(arguments.out.read_bytes()).hexdigest()
     print(json.dumps(asdict(figures), indent=2))
     print(f"{arguments.out}: sha256 {digest}, {time.monotonic() - began:.0f} s in all")

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from models.warp.speech.log_mel import HOP, WINDOW, log_mel
+from models.warp.speech.log_mel import HOP, WINDOW
 from speech_to_motion import phones, synthesis, targets, texts
+from speech_to_motion.log_mel import log_mel
 
 _SENTENCES_PER_TRACK = 16
 _LOUDNESS = 0.06  # RMS of the parts that sound

@@ -17,6 +17,7 @@ from models.warp.speech.network import SpeechToMotion
 from models.warp.speech.rows import COLUMN, LOOKAHEAD, ROW_SAMPLES
 from speech_to_motion import augmentation
 from speech_to_motion.corpus import Corpus
+from speech_to_motion.network import SpeechToMotionModule
 from speech_to_motion.training import ROWS, WARM_ROWS
 
 _RATE = 25  # Hz at which lips are compared
@@ -68,7 +69,9 @@ class Heard:
 
 
 @torch.inference_mode()
-def hear(network: SpeechToMotion, corpus: Corpus, kind: str, seed: int, pieces: int = 96) -> Heard:
+def hear(
+    network: SpeechToMotionModule, corpus: Corpus, kind: str, seed: int, pieces: int = 96
+) -> Heard:
     """Figures on speech the network was not trained on; the same ``seed`` picks the same pieces."""
     generator = torch.Generator().manual_seed(seed)
     mels, motion, phone = augmentation.crop(corpus, ROWS, torch.zeros(pieces), generator)

@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import trange
 
-from models.warp.speech.network import SpeechToMotion
 from models.warp.speech.rows import COLUMN, LOOKAHEAD, OUTPUTS, PROBABILITIES
 from speech_to_motion.augmentation import augment, crop
 from speech_to_motion.corpus import Corpus
 from speech_to_motion.muon import Muon
+from speech_to_motion.network import SpeechToMotionModule
 
 BATCH, ROWS = 16, 160
 WARM_ROWS = 8
@@ -77,11 +77,11 @@ def rate_at(progress: float) -> float:
     return min(1.0, progress / 0.05, 2.0 * (1.0 - progress))
 
 
-def train(corpus: Corpus, steps: int, seed: int) -> SpeechToMotion:
+def train(corpus: Corpus, steps: int, seed: int) -> SpeechToMotionModule:
     """A network trained from nothing; the same seed gives the same one on the same machine."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    network = SpeechToMotion()
+    network = SpeechToMotionModule()
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.99))
     heads = {network.motion.weight, network.phones.weight}
     matrices = [p for p in network.parameters() if p.ndim == 2 and p not in heads]
@@ -112,5 +112,5 @@ def train(corpus: Corpus, steps: int, seed: int) -> SpeechToMotion:
         smooth = cost.item() if smooth is None else 0.98 * smooth + 0.02 * cost.item()
         bar.set_postfix(loss=f"{smooth:.3f}", hardest=f"{strength[-1]:.1f}", refresh=False)
     trained = averaged.module
-    assert isinstance(trained, SpeechToMotion)
+    assert isinstance(trained, SpeechToMotionModule)
     return trained.eval()

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from models.warp.speech.log_mel import BANDS
 from models.warp.speech.network import SpeechToMotion
 from models.warp.speech.rows import COLUMN, OUTPUTS
+
+torch = pytest.importorskip("torch", reason="networks are trained in torch, which is not installed")
 
 ROOT = Path(__file__).parents[2]
 FIXTURE = ROOT / "tests" / "fixtures" / "speech" / "papa_mama_baba"
@@ -203,8 +204,9 @@ def test_agreement_with_lips_that_do_what_is_said_is_told_from_lips_that_do_not(
 
 def test_every_kind_of_sound_is_judged():
     from speech_to_motion.evaluation import KINDS, hear
+    from speech_to_motion.network import SpeechToMotionModule
 
-    network = SpeechToMotion.load()
+    network = SpeechToMotionModule.load()
     corpus = speechlike_corpus()
     for kind in KINDS:
         figures = hear(network, corpus, kind, seed=1, pieces=4)

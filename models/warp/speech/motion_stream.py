@@ -3,47 +3,30 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
-import torch
 
 from models.engine import SPEECH_SAMPLES_PER_FRAME
 from models.warp.speech.log_mel import LogMelStream
 from models.warp.speech.network import SpeechToMotion
-from models.warp.speech.rows import LOOKAHEAD, OUTPUTS, PROBABILITIES, ROW, ROW_SAMPLES
+from models.warp.speech.rows import LOOKAHEAD, OUTPUTS, ROW, ROW_SAMPLES
 
 _TAPER = np.hanning(ROW_SAMPLES)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run torch on the calling thread alone.
-
-    The network's products are too small to share out; on a busy machine, waiting for the other
-    threads takes ten times as long as the work. The setting is the calling thread's own.
-    """
-    threads = torch.get_num_threads()
-    if threads == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _loudness_and_treble(pcm: np.ndarray) -> np.ndarray:
     """The last two columns of ``ROW`` for whole rows of int16 speech: float32, (rows, 2)."""
     rows = pcm.reshape(-1, ROW_SAMPLES) / 32768.0
-    decibels = 10.0 * np.log10(np.maximum(np.square(rows).mean(axis=1), 1e-10))
-    power = np.square(np.abs(np.fft.rfft(rows * _TAPER)))  # bins of 50 Hz
-    low, high = power[:, 1:20].sum(axis=1), power[:, 20:100].sum(axis=1)
-    treble = high / np.maximum(low + high, 1e-9)
-    loudness = np.clip((decibels + 60.0) / 50.0, 0.0, 1.0)
-    return np.column_stack([loudness, treble]).astype(np.float32)
+    mean_square = np.einsum("rs,rs->r", rows, rows) / ROW_SAMPLES
+    decibels = 10.0 * np.log10(np.maximum(mean_square, 1e-10))
+    spectrum = np.fft.rfft(rows * _TAPER)[:, 1:100]  # bins of 50 Hz
+    power = np.square(spectrum.real)
+    power += np.square(spectrum.imag)
+    low, high = power[:, :19].sum(axis=1), power[:, 19:].sum(axis=1)
+    columns = np.empty((len(rows), 2), np.float32)
+    columns[:, 0] = np.minimum(np.maximum((decibels + 60.0) / 50.0, 0.0), 1.0)
+    columns[:, 1] = high / np.maximum(low + high, 1e-9)
+    return columns
 
 
 class MotionStream:
@@ -55,11 +38,12 @@ class MotionStream:
 
     BLOCK = 16
     """Rows put through the network at once when more has been heard than is needed."""
+    MOST = 64
+    """Most rows put through at once: more is no cheaper."""
 
     def __init__(self, network: SpeechToMotion) -> None:
         self._network = network
-        self._device = network.motion.weight.device
-        self._mel = LogMelStream(self._device)
+        self._mel = LogMelStream()
         self._state = network.initial_state()
         self._waiting: deque[np.ndarray] = deque()
         self._samples = 0
@@ -121,8 +105,12 @@ class MotionStream:
         Raises:
             ValueError: more rows than have been heard.
         """
-        views = self.take_views(rows)
-        return np.array([view[0] for view in views], np.float32).reshape(rows, len(ROW))
+        self._understand(rows)
+        first = np.arange(rows)
+        last = np.minimum(first + LOOKAHEAD, len(self._said) - 1)
+        taken = np.concatenate([self._said[last, last - first], self._sound[:rows]], axis=1)
+        self._forget(rows)
+        return taken
 
     def take_views(self, rows: int) -> list[np.ndarray]:
         """The next ``rows`` rows, each with what is guessed of the rows after it.
@@ -134,32 +122,37 @@ class MotionStream:
         Raises:
             ValueError: more rows than have been heard.
         """
+        self._understand(rows)
+        views = []
+        for row in range(rows):
+            last = min(row + LOOKAHEAD, len(self._said) - 1)
+            view = np.empty((last - row + 1, len(ROW)), np.float32)
+            view[:, : len(OUTPUTS)] = self._said[last, last - row :: -1]
+            view[:, len(OUTPUTS) :] = self._sound[row : last + 1]
+            views.append(view)
+        self._forget(rows)
+        return views
+
+    def _understand(self, rows: int) -> None:
+        """Run the network as far as the next ``rows`` rows need."""
         if not 0 <= rows <= self.heard:
             raise ValueError(f"cannot take {rows} rows of motion: {self.heard} rows were heard")
         heard = self._samples // ROW_SAMPLES + (LOOKAHEAD if self._finished else 0)
         needed = min(self._taken + rows + LOOKAHEAD, heard) if rows else 0
+        said, sound = [self._said], [self._sound]
         while self._stepped < needed:
-            self._step(min(max(needed - self._stepped, self.BLOCK), heard - self._stepped))
-        views = []
-        for row in range(rows):
-            last = min(row + LOOKAHEAD, len(self._said) - 1)
-            said = self._said[last, last - row :: -1]
-            views.append(np.column_stack([said, self._sound[row : last + 1]]))
+            step = min(max(needed - self._stepped, self.BLOCK), heard - self._stepped, self.MOST)
+            pcm = self._next_samples(step * ROW_SAMPLES)
+            motion, self._state = self._network(self._mel.push(pcm), self._state)
+            said.append(motion)
+            sound.append(_loudness_and_treble(pcm))
+            self._stepped += step
+        if len(said) > 1:
+            self._said, self._sound = np.concatenate(said), np.concatenate(sound)
+
+    def _forget(self, rows: int) -> None:
         self._said, self._sound = self._said[rows:], self._sound[rows:]
         self._taken += rows
-        return views
-
-    @_one_thread()
-    @torch.inference_mode()
-    def _step(self, rows: int) -> None:
-        """Put the next ``rows`` rows of speech through the network."""
-        pcm = self._next_samples(rows * ROW_SAMPLES)
-        self._sound = np.concatenate([self._sound, _loudness_and_treble(pcm)])
-        mel = self._mel.push(pcm)
-        said, _, self._state = self._network(mel[None], self._state)
-        said[..., PROBABILITIES] = torch.sigmoid(said[..., PROBABILITIES])
-        self._said = np.concatenate([self._said, said[0].cpu().numpy()])
-        self._stepped += rows
 
     def _next_samples(self, count: int) -> np.ndarray:
         pieces, missing = [], count

@@ -4,132 +4,152 @@ Every 20 ms it says how the lips and jaw stand, in a *row* of ``OUTPUTS``. It sa
 each time having heard more: at once, then 20, 40, ... 100 ms later. The last word on a row is
 *final*; the earlier ones serve frames that must be shown before their lookahead has been heard.
 
-It is trained on synthesised speech alone, by ``scripts/train_speech_to_motion.py``.
+It is trained on synthesised speech alone, by ``scripts/train_speech_to_motion.py``, which has the
+same network in torch.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-from safetensors.torch import load_file
-from torch import Tensor, nn
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
+from models.warp.speech.layers import GRU, CausalConv, LayerNorm, Linear, Weights, gelu
 from models.warp.speech.log_mel import BANDS, SILENCE
-from models.warp.speech.rows import LOOKAHEAD, OUTPUTS
+from models.warp.speech.rows import LOOKAHEAD, OUTPUTS, PROBABILITIES
 
 WEIGHTS = Path(__file__).parent / "weights" / "speech_to_motion.safetensors"
 
-PHONE_CLASSES = 29
+WIDTH = 128
+"""Channels of the network, and of its memory."""
+_LISTENING = 96
+_DILATIONS = (1, 2, 4, 8)
 
-State = list[Tensor]
+State = list[np.ndarray]
 """What the network remembers of the speech so far: each layer's left context, then the GRU's."""
 
 
-class CausalConv(nn.Module):
-    """Convolution over time that sees only the past, as one matrix product over its taps."""
-
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, dilation: int = 1, stride: int = 1
-    ) -> None:
-        super().__init__()
-        self.kernel, self.dilation, self.stride = kernel, dilation, stride
-        self.context = (kernel - 1) * dilation + 1 - stride
-        self.linear = nn.Linear(kernel * inputs, outputs)
-
-    def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """x (batch, time, inputs), past (batch, context, inputs) -> output, the next ``past``."""
-        steps = x.shape[1] // self.stride
-        x = torch.cat([past, x], dim=1)
-        taps = [
-            x[:, i * self.dilation : i * self.dilation + steps * self.stride : self.stride]
-            for i in range(self.kernel)
-        ]
-        return self.linear(torch.cat(taps, dim=-1)), x[:, x.shape[1] - self.context :]
-
-
-class ResidualBlock(nn.Module):
+class ResidualBlock:
     """Adds what three moments, ``dilation`` rows apart, say together."""
 
-    def __init__(self, width: int, dilation: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.conv = CausalConv(width, width, kernel=3, dilation=dilation)
-        self.mix = nn.Linear(width, width)
+    def __init__(self, weights: Weights, name: str, dilation: int) -> None:
+        self.norm = LayerNorm(weights, f"{name}.norm")
+        self.conv = CausalConv(weights, f"{name}.conv", kernel=3, dilation=dilation)
+        self.mix = Linear(weights, f"{name}.mix")
 
-    def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """x (batch, time, width) -> the same shape, the next ``past``."""
+    def __call__(self, x: np.ndarray, past: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """x (time, WIDTH) -> the same shape, the next ``past``."""
         y, past = self.conv(self.norm(x), past)
-        return x + self.mix(F.gelu(y)), past
+        y = self.mix(gelu(y))
+        y += x
+        return y, past
 
 
-class SpeechToMotion(nn.Module):
-    """The network: log-mel frames (10 ms) in, rows of motion (20 ms) out. 0.47 M parameters."""
+class SpeechToMotion:
+    """The network: log-mel frames (10 ms) in, rows of motion (20 ms) out. 0.47 M parameters.
 
-    def __init__(self, width: int = 128) -> None:
-        super().__init__()
-        self.width = width
-        self.listen = CausalConv(BANDS, 96, kernel=5)
-        self.halve = CausalConv(96, width, kernel=4, stride=2)
-        self.blocks = nn.ModuleList(ResidualBlock(width, dilation) for dilation in (1, 2, 4, 8))
-        self.norm = nn.LayerNorm(width)
-        self.gru = nn.GRU(width, width, batch_first=True)
-        self.motion = nn.Linear(2 * width, (LOOKAHEAD + 1) * len(OUTPUTS))
-        self.phones = nn.Linear(2 * width, PHONE_CLASSES)  # helps in training only
+    Nothing of it changes between calls, so streams and threads may share it.
 
-    def initial_state(self, batch: int = 1) -> State:
-        """The memory of someone who has heard nothing but digital silence."""
-        device = self.motion.weight.device
-        state = [
-            torch.full((batch, self.listen.context, BANDS), SILENCE, device=device),
-            torch.zeros(batch, self.halve.context, 96, device=device),
+    Args:
+        weights: tensors by name, float32.
+
+    Raises:
+        ValueError: a tensor is missing, or of another type or shape.
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        for name, shape in _shapes().items():
+            found = weights.get(name)
+            if found is None or found.shape != shape or found.dtype != np.float32:
+                what = "missing" if found is None else f"{found.dtype} of shape {found.shape}"
+                raise ValueError(f"{name} must be float32 of shape {shape}, and is {what}")
+        self.listen = CausalConv(weights, "listen", kernel=5)
+        self.halve = CausalConv(weights, "halve", kernel=4, stride=2)
+        self.blocks = [
+            ResidualBlock(weights, f"blocks.{i}", dilation) for i, dilation in enumerate(_DILATIONS)
         ]
-        for block in self.blocks:
-            assert isinstance(block, ResidualBlock)
-            state.append(torch.zeros(batch, block.conv.context, self.width, device=device))
-        return [*state, torch.zeros(1, batch, self.width, device=device)]
+        self.norm = LayerNorm(weights, "norm")
+        self.gru = GRU(weights, "gru")
+        self.motion = Linear(weights, "motion")
 
-    def features(self, mel: Tensor, state: State) -> tuple[Tensor, State]:
-        """mel (batch, 2 * rows, BANDS) -> features (batch, rows, 2 * width), the next state."""
+    def initial_state(self) -> State:
+        """The memory of someone who has heard nothing but digital silence."""
+        return [
+            np.full((self.listen.context, BANDS), SILENCE, np.float32),
+            np.zeros((self.halve.context, _LISTENING), np.float32),
+            *(np.zeros((block.conv.context, WIDTH), np.float32) for block in self.blocks),
+            np.zeros(WIDTH, np.float32),
+        ]
+
+    def __call__(self, mel: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """What the network says as it hears each row.
+
+        Args:
+            mel: float32, (2 * rows, BANDS) from ``models.warp.speech.log_mel``.
+            state: from ``initial_state`` or the call before; it is not changed.
+
+        Returns:
+            motion, float32, (rows, LOOKAHEAD + 1, len(OUTPUTS)): at [s, d] what is said of row
+            s - d once row s has been heard, ``PROBABILITIES`` from 0 to 1; the next state.
+        """
         x, first = self.listen(mel, state[0])
-        x, second = self.halve(F.gelu(x), state[1])
+        x, second = self.halve(gelu(x), state[1])
         after = [first, second]
         for block, past in zip(self.blocks, state[2:-1], strict=True):
             x, past = block(x, past)
             after.append(past)
         x = self.norm(x)
         y, memory = self.gru(x, state[-1])
-        return torch.cat([x, y], dim=-1), [*after, memory]
-
-    def forward(self, mel: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
-        """What the network says as it hears each row.
-
-        Args:
-            mel: float32, (batch, 2 * rows, BANDS) from ``models.warp.speech.log_mel``.
-            state: from ``initial_state`` or the call before.
-
-        Returns:
-            motion (batch, rows, LOOKAHEAD + 1, len(OUTPUTS)): at [:, s, d] what is said of row
-            s - d once row s has been heard, ``PROBABILITIES`` as logits; the logits of the phone
-            of row s - LOOKAHEAD, (batch, rows, PHONE_CLASSES); the next state.
-        """
-        x, state = self.features(mel, state)
-        motion = self.motion(x).unflatten(-1, (LOOKAHEAD + 1, len(OUTPUTS)))
-        return motion, self.phones(x), state
+        motion = self.motion(np.concatenate([x, y], axis=1))
+        motion = motion.reshape(-1, LOOKAHEAD + 1, len(OUTPUTS))
+        logits = motion[..., PROBABILITIES]
+        logits *= 0.5  # the logistic function is (1 + tanh(x / 2)) / 2
+        np.tanh(logits, out=logits)
+        logits += 1.0
+        logits *= 0.5
+        return motion, [*after, memory]
 
     @classmethod
-    def load(cls, path: Path = WEIGHTS, device: torch.device | str = "cpu") -> SpeechToMotion:
+    def load(cls, path: Path = WEIGHTS) -> SpeechToMotion:
         """The trained network, ready to listen.
 
         Raises:
             FileNotFoundError: there are no weights at ``path``.
+            ValueError: the file holds something else.
         """
+        remedy = (
+            "train them with scripts/train_speech_to_motion.py or restore the file from the "
+            "repository"
+        )
         if not path.is_file():
-            raise FileNotFoundError(
-                f"no speech-to-motion weights at {path}; train them with "
-                "scripts/train_speech_to_motion.py or restore the file from the repository"
-            )
-        network = cls()
-        network.load_state_dict(load_file(path))
-        return network.to(device).eval().requires_grad_(False)
+            raise FileNotFoundError(f"no speech-to-motion weights at {path}; {remedy}")
+        try:
+            return cls(load_file(path))
+        except (SafetensorError, ValueError) as error:
+            raise ValueError(f"{path} holds other weights: {error}; {remedy}") from error
+
+
+def _shapes() -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors the network is made of."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def linear(name: str, inputs: int, outputs: int) -> None:
+        shapes.update({f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)})
+
+    def norm(name: str) -> None:
+        shapes.update({f"{name}.weight": (WIDTH,), f"{name}.bias": (WIDTH,)})
+
+    linear("listen.linear", 5 * BANDS, _LISTENING)
+    linear("halve.linear", 4 * _LISTENING, WIDTH)
+    for i in range(len(_DILATIONS)):
+        norm(f"blocks.{i}.norm")
+        linear(f"blocks.{i}.conv.linear", 3 * WIDTH, WIDTH)
+        linear(f"blocks.{i}.mix", WIDTH, WIDTH)
+    norm("norm")
+    for side in ("ih", "hh"):
+        shapes[f"gru.weight_{side}_l0"] = (3 * WIDTH, WIDTH)
+        shapes[f"gru.bias_{side}_l0"] = (3 * WIDTH,)
+    linear("motion", 2 * WIDTH, (LOOKAHEAD + 1) * len(OUTPUTS))
+    return shapes

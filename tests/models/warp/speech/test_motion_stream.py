@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from models.warp.speech.motion_stream import MotionStream
 from models.warp.speech.network import SpeechToMotion
@@ -57,7 +56,7 @@ def test_final_rows_do_not_depend_on_how_the_speech_was_cut(network, speech, siz
         taken.append(stream.take(stream.ready))
     stream.finish()
     taken.append(stream.take(stream.heard))
-    np.testing.assert_allclose(np.concatenate(taken), whole, atol=2e-3)
+    np.testing.assert_allclose(np.concatenate(taken), whole, atol=1e-5)
 
 
 def test_a_final_row_looks_no_further_than_its_lookahead(network, speech):
@@ -67,7 +66,7 @@ def test_a_final_row_looks_no_further_than_its_lookahead(network, speech):
     changed = speech.copy()
     changed[end:] = np.random.default_rng(0).integers(-9000, 9000, len(speech) - end)
     before, after = rows_of(network, speech), rows_of(network, changed)
-    np.testing.assert_allclose(before[: row + 1], after[: row + 1], atol=1e-4)
+    np.testing.assert_allclose(before[: row + 1], after[: row + 1], atol=1e-5)
     assert np.abs(before[row + 1 :] - after[row + 1 :]).max() > 0.05
 
 
@@ -88,10 +87,10 @@ def test_taking_early_rows_changes_no_later_row(network, speech):
     stream = MotionStream(network)
     stream.hear(speech[: 80 * ROW_SAMPLES])
     early = stream.take(80)
-    np.testing.assert_allclose(early[: 80 - LOOKAHEAD], whole[: 80 - LOOKAHEAD], atol=2e-3)
+    np.testing.assert_allclose(early[: 80 - LOOKAHEAD], whole[: 80 - LOOKAHEAD], atol=1e-5)
     stream.hear(speech[80 * ROW_SAMPLES :])
     stream.finish()
-    np.testing.assert_allclose(stream.take(stream.heard), whole[80:], atol=2e-3)
+    np.testing.assert_allclose(stream.take(stream.heard), whole[80:], atol=1e-5)
 
 
 def test_early_rows_are_a_fair_guess_of_the_final_ones(network, speech):
@@ -114,7 +113,7 @@ def test_a_view_goes_on_from_its_row_with_what_comes(network, speech):
     loudness, aperture = COLUMN["loudness"], COLUMN["aperture"]
     for row, view in enumerate(views):
         np.testing.assert_allclose(view[:, loudness], whole[row : row + len(view), loudness])
-    np.testing.assert_allclose([view[0] for view in views[:55]], whole[:55], atol=2e-3)
+    np.testing.assert_allclose([view[0] for view in views[:55]], whole[:55], atol=1e-5)
     guessed = np.array([view[3, aperture] for view in views[:55]])
     assert np.corrcoef(guessed, whole[3:58, aperture])[0, 1] > 0.9
 
@@ -142,21 +141,6 @@ def test_the_callers_buffer_may_be_used_again(network, speech):
     buffer[:] = 0
     stream.finish()
     np.testing.assert_allclose(stream.take(stream.heard), rows_of(network, speech), atol=1e-5)
-
-
-def test_leaves_the_callers_torch_threads_as_they_were(network, speech):
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        rows_of(network, speech)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
-
-
-def test_weights_that_are_not_there_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"train_speech_to_motion\.py"):
-        SpeechToMotion.load(tmp_path / "none.safetensors")
 
 
 def test_lips_press_together_on_p_b_and_m(network, speech):
