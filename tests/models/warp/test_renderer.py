@@ -220,6 +220,20 @@ def test_motion_is_smooth_in_time(pose) -> None:
     assert jerk.mean() < 0.6 * np.abs(np.diff(planes, axis=0)).mean() + 0.2
 
 
+def test_a_slow_turn_moves_edges_evenly(framed, pose) -> None:
+    """0.4 degrees in two seconds, half a pixel: edges neither wait nor jump."""
+    turning = [pose(yaw=1 + 0.4 * k / 50, pitch=0.7, roll=0.6) for k in range(51)]
+    frames = np.stack([luma(picture) for picture in render(turning)]).astype(float)
+    left, top, right, bottom = (round(v) for v in framed.face.box)
+    face = frames[:, top:bottom, left:right]
+    # Least squares of the shift (B. Lucas and T. Kanade, 1981).
+    slope = np.gradient(face[0], axis=1)
+    shift = ((face[0] - face) * slope).sum((1, 2)) / (slope**2).sum()
+    steady = np.polyval(np.polyfit(np.arange(51), shift, 2), np.arange(51))
+    assert 0.2 < shift[-1] < 1.5
+    assert np.abs(shift - steady).max() < 0.01
+
+
 def test_a_batch_is_its_single_pictures(framing, pose) -> None:
     small = build_identity(framing(320, 240))
     poses = [

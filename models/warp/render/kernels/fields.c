@@ -2,7 +2,7 @@
 #include "common.h"
 
 #define BLOCK 1024     /* nodes of one go: their sums stay in the first-level cache */
-#define SETTLED 0.005f /* nodes; a correction smaller than this ends a row's iterations */
+#define SETTLED 0.002f /* nodes; a correction smaller than this ends a row's iterations */
 
 /* out[o, n] = hold[o % 2, n] * sum over k of weights[o, k] * fields[k, n].
  *
