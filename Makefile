@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: $(VENV)/.ready ## a virtual environment that runs the server
 dev: $(VENV)/.ready-dev ## the same with what tests and checks need
@@ -32,12 +32,13 @@ models-ditto: setup ## fetch the photoreal engine's weights too (2.2 GB, goes on
 
 demo: models ## a portrait speaks: out/demo.mp4 and out/demo.png
 	@mkdir -p out
-	$(PY) -m worker talk --fast --portrait assets/portrait.jpg --speech assets/speech.ogg \
+	$(PY) -m worker talk --fast --portrait portraits/anna.jpg --speech assets/speech.ogg \
 		--out out/demo.mp4
 	$(PY) scripts/demo_sheet.py out/demo.mp4 out/demo.png
 
-# Blender as a module needs Python 3.11, and none of this belongs to the product's environment.
 PEOPLE ?= anna mark rosa sam
+
+# Blender as a module needs Python 3.11, and none of this belongs to the product's environment.
 PORTRAITS ?= portraits
 SIZE ?= 1280
 SAMPLES ?= 10

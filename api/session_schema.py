@@ -66,7 +66,7 @@ CREATE_BODY: dict[str, Any] = {
             "examples": {
                 "livekit": {
                     "value": {
-                        "avatar": "PUBLIC/Avatars/sample",
+                        "avatar": "PUBLIC/Avatars/anna",
                         "room": {
                             "platform": "livekit",
                             "url": "wss://livekit.example.com",
@@ -75,7 +75,7 @@ CREATE_BODY: dict[str, Any] = {
                     }
                 },
                 "local": {
-                    "value": {"avatar": "PUBLIC/Avatars/sample", "room": {"platform": "local"}}
+                    "value": {"avatar": "PUBLIC/Avatars/anna", "room": {"platform": "local"}}
                 },
             },
         }

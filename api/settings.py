@@ -16,8 +16,8 @@ from worker.environment import SettingsError as SettingsError
 
 PREFIX = "AVATAR_API_"
 
-SAMPLE_AVATAR = "PUBLIC/Avatars/sample"
-"""The public avatar every new installation has."""
+DEFAULT_AVATAR = "PUBLIC/Avatars/anna"
+"""A public avatar that every installation has."""
 
 
 class LocalSettings(BaseModel):
@@ -137,7 +137,7 @@ class ApiSettings(ServerSettings):
         default=None, description="TOML of plans; default: the built-in"
     )
     default_plan: str = Field(default="enterprise", description="plan of accounts without one")
-    default_avatar: str = Field(default=SAMPLE_AVATAR, description="what avatar_aliases stand for")
+    default_avatar: str = Field(default=DEFAULT_AVATAR, description="what avatar_aliases stand for")
     avatar_aliases: list[str] = Field(
         default=["avat_01KMZHXFPBVCXA5ATK85HCP8G1", "avat_01KMZJ4WE5QCD9G3EK21QW8NJK"],
         description="ids that mean default_avatar: those stock clients ask for",

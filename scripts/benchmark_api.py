@@ -37,7 +37,7 @@ from aiohttp import web
 from tqdm import tqdm
 
 ROOT = Path(__file__).parent.parent
-SAMPLE = "PUBLIC/Avatars/sample"
+AVATAR = "PUBLIC/Avatars/anna"
 START_S = 120.0
 HELD = 0.98
 """A rate is held when this share of it is answered in time, without an error."""
@@ -80,7 +80,7 @@ async def _measure(cycles: int, rates: list[int], seconds: float) -> dict[str, A
 
 async def _cycles(http: aiohttp.ClientSession, cycles: int) -> list[dict[str, Any]]:
     """Create and end, one after the other, with a real worker that knows the portrait."""
-    body = {"avatar": SAMPLE, "room": {"platform": "local"}}
+    body = {"avatar": AVATAR, "room": {"platform": "local"}}
     times: dict[str, list[float]] = defaultdict(list)
     first_s = 0.0
     for number in tqdm(range(cycles + 1), desc="create and end", unit="session", leave=False):
@@ -160,7 +160,7 @@ class _Load:
         match kind:
             case "create":
                 body = {
-                    "avatar": SAMPLE,
+                    "avatar": AVATAR,
                     "room": {"platform": "local"},
                     "metadata": {"n": next(self._numbers)},
                 }

@@ -1,6 +1,6 @@
 """A sheet of one portrait in many motions, to judge the warp engine by eye.
 
-python scripts/contact_sheet.py portrait.jpg sheet.png [--size 640x480] [--crop mouth]
+python scripts/contact_sheet.py photo.jpg sheet.png [--size 640x480] [--crop mouth]
 """
 
 from __future__ import annotations

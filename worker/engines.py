@@ -14,6 +14,7 @@ import structlog
 
 from models.engine import FPS, Canvas, Engine, ThinkingEngine
 from models.face import load_photo
+from portraits import ANNA
 
 if TYPE_CHECKING:
     from worker.settings import WorkerSettings
@@ -144,7 +145,6 @@ def capacity_meter(portrait: Path | None, canvas: Canvas) -> Callable[[Engine], 
     return measure
 
 
-def sample_portrait() -> Path | None:
-    """The portrait that comes with a checkout."""
-    path = Path(__file__).resolve().parent.parent / "assets" / "portrait.jpg"
-    return path if path.is_file() else None
+def sample_portrait() -> Path:
+    """The portrait that engines are measured with."""
+    return ANNA.path

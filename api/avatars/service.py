@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from datetime import datetime
-from importlib import resources
 from typing import Any, TypeVar
 
 import structlog
 from ulid import ULID
 
+from api.avatars.catalogue import PUBLIC, RETIRED, Catalogue, successor
 from api.avatars.decode import MAX_BYTES, decode_base64, too_large
 from api.avatars.fetch import ImageFetcher
 from api.avatars.links import AvatarLinks, Picture
@@ -21,7 +22,7 @@ from api.dispatch.port import Dispatcher
 from api.errors import ApiError, api_error
 from api.records import Account, AspectRatio, Avatar, Plan
 from api.secret import Secret
-from api.settings import SAMPLE_AVATAR, ApiSettings
+from api.settings import ApiSettings
 from api.store.port import AvatarLimitReached, Store
 from worker.server_messages import timestamp
 
@@ -39,12 +40,6 @@ WARMING = 8
 CLOSE_S = 5.0
 WORKER_POLL_S = 1.0
 """Between looks for a worker to be warmed."""
-SEED_WAIT_S = 5.0
-"""How long a start waits for the sample avatar."""
-SEED_ASK_S = 20.0
-"""How long whoever asks for it does, while it is being made."""
-SEED_PAUSES_S = (15, 30, 60, 120, 300, 600)
-"""Between attempts at the sample avatar; after the last one the next start tries again."""
 
 _UNLIMITED = Plan("", "", 1, None, None, None, True)
 
@@ -71,19 +66,19 @@ class Avatars:
         self._now = now
         self._links = AvatarLinks(secret, settings.base_url)
         self._aliases = frozenset(settings.avatar_aliases)
-        self._default = settings.default_avatar
+        self._default = successor(settings.default_avatar)
         self._fetcher = fetcher or ImageFetcher(allow_private=settings.allow_private_image_urls)
-        self._seeding: asyncio.Task[None] | None = None
+        self._catalogue = Catalogue(self._keep_public, now)
         self._warming_default: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[Any]] = set()
         self._warming: set[asyncio.Task[None]] = set()
 
     async def aclose(self) -> None:
         """Wait a moment for what runs in the background, then stop it."""
-        for task in (self._seeding, self._warming_default):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        await self._catalogue.aclose()
+        if self._warming_default is not None:
+            self._warming_default.cancel()
+            await asyncio.gather(self._warming_default, return_exceptions=True)
         if not self._background:
             return
         _, late = await asyncio.wait(self._background, timeout=CLOSE_S)
@@ -132,13 +127,9 @@ class Avatars:
         return await self.from_bytes(account, plan, await decode_base64(text))
 
     async def seed_public(self) -> None:
-        """Add the sample avatar, if this installation does not have it. Waits for it a moment, no
-        longer: the face models may have to be fetched first. Never raises: what keeps the avatar
-        from being made is logged and tried again."""
-        if await self._store.avatar(SAMPLE_AVATAR) is not None:
-            return
-        self._seeding = asyncio.create_task(self._seed(), name="sample avatar")
-        await asyncio.wait({self._seeding}, timeout=SEED_WAIT_S)
+        """Add the public avatars this installation does not have. Waits for them a moment, no
+        longer, and never raises (``Catalogue.open``)."""
+        await self._catalogue.open()
 
     def warm_default(self) -> None:
         """Have the workers prepare the default avatar once there are any, for the first session
@@ -146,31 +137,27 @@ class Avatars:
         self._warming_default = asyncio.create_task(self._warm_default(), name="warm the default")
 
     async def _warm_default(self) -> None:
-        if self._seeding is not None:
-            await asyncio.wait({self._seeding})
+        await self._catalogue.ready(self._default, timeout_s=None)
         while (await self._dispatcher.capacity()).slots == 0:  # noqa: ASYNC110 - theirs to fill
             await asyncio.sleep(WORKER_POLL_S)
         avatar = await self._store.avatar(self._default)
         if avatar is not None:
             await self._warm_now(avatar)
 
-    async def _seed(self) -> None:
-        photo = await asyncio.to_thread(
-            resources.files("api").joinpath("avatars", "sample.jpg").read_bytes
-        )
+    async def _keep_public(self, avatar_id: str, photo: bytes, created_at: datetime) -> None:
+        """Make a public avatar that is missing, or whose picture has changed since."""
         digest = hashlib.sha256(photo).hexdigest()
-        for pause_s in (*SEED_PAUSES_S, None):
-            try:
-                portrait = await self._portraits.make(photo)
-                avatar = self._record(SAMPLE_AVATAR, None, digest, portrait.ratio)
-                # Another process may do the same: it writes the same pictures to the same keys.
-                await self._pictures.put(avatar, photo, portrait)
-                await self._store.add_avatar(avatar, _UNLIMITED, self._now())
-                return
-            except Exception as error:
-                logger.error("the sample avatar cannot be made", again_in_s=pause_s, exc_info=error)
-            if pause_s is not None:
-                await asyncio.sleep(pause_s)
+        known = await self._store.avatar(avatar_id)
+        if known is not None and known.digest == digest:
+            return
+        portrait = await self._portraits.make(photo)
+        avatar = self._record(avatar_id, None, digest, portrait.ratio)
+        avatar = replace(avatar, created_at=known.created_at if known else created_at)
+        if known is not None:
+            await self._pictures.forget(known)
+        # Another process may do the same: it writes the same pictures to the same keys.
+        await self._pictures.put(avatar, photo, portrait)
+        await self._store.add_avatar(avatar, _UNLIMITED, self._now())
 
     # Avatars out
 
@@ -180,7 +167,8 @@ class Avatars:
         Raises:
             ApiError: AVATAR_NOT_FOUND, or AVATAR_ACCESS_DENIED for another account's.
         """
-        avatar = await self._find(self._default if avatar_id in self._aliases else avatar_id)
+        meant = self._default if avatar_id in self._aliases | RETIRED else avatar_id
+        avatar = await self._find(meant)
         if avatar is None:
             raise api_error("AVATAR_NOT_FOUND")
         if avatar.account_id not in (None, account.id):
@@ -190,7 +178,8 @@ class Avatars:
     async def visible(self, account: Account) -> tuple[list[Avatar], list[Avatar]]:
         """Public avatars and the account's own, newest first."""
         public = await self._store.avatars_of(None)
-        return list(public), list(await self._store.avatars_of(account.id))
+        listed = [avatar for avatar in public if avatar.id not in RETIRED]
+        return listed, list(await self._store.avatars_of(account.id))
 
     async def portrait(self, avatar: Avatar, ratio: AspectRatio) -> bytes:
         """What a worker is given of it for ``ratio``: a JPEG, made once and kept.
@@ -253,10 +242,15 @@ class Avatars:
 
     def as_json(self, avatar: Avatar) -> dict[str, Any]:
         """The avatar as the API shows it."""
-        own = avatar.account_id is not None
+        if avatar.account_id is not None:
+            tags = ["user_exclusive", f"user_{avatar.account_id}"]
+        else:
+            tags = ["public", *(PUBLIC[avatar.id].tags if avatar.id in PUBLIC else ())]
+        named = {"name": PUBLIC[avatar.id].name} if avatar.id in PUBLIC else {}
         return {
             "avatar_id": avatar.id,
-            "tags": ["user_exclusive", f"user_{avatar.account_id}"] if own else ["public"],
+            **named,
+            "tags": tags,
             "preview_url": self.preview_url(avatar),
             "image_url": self.image_url(avatar),
             "created_at": timestamp(avatar.created_at),
@@ -287,8 +281,8 @@ class Avatars:
         if len(avatar_id) > MAX_ID or not avatar_id.isprintable():
             return None
         found = await self._store.avatar(avatar_id)
-        if found is None and avatar_id == SAMPLE_AVATAR and self._seeding is not None:
-            await asyncio.wait({self._seeding}, timeout=SEED_ASK_S)
+        if found is None and avatar_id in PUBLIC:
+            await self._catalogue.ready(avatar_id)
             found = await self._store.avatar(avatar_id)
         return found
 

@@ -60,6 +60,7 @@ class AvatarModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     avatar_id: str
+    name: str | None = Field(default=None, description="of public avatars")
     tags: list[str]
     preview_url: str
     image_url: str
@@ -144,7 +145,12 @@ async def upload_face(request: Request, caller: CallerDep, services: ServicesDep
     }
 
 
-@router.get("", response_model=AvatarsAnswer, responses=documented())
+@router.get(
+    "",
+    response_model=AvatarsAnswer,
+    response_model_exclude_unset=True,
+    responses=documented(),
+)
 async def list_avatars(caller: CallerDep, services: ServicesDep) -> dict[str, Any]:
     """Public avatars and the account's own."""
     public, own = await services.avatars.visible(caller.account)

@@ -30,7 +30,7 @@ from tests.fakes.api_time import ApiTime
 from tests.fakes.dispatcher import FakeDispatcher
 
 SECRET = "a secret of the tests, of 32 characters or more"
-SAMPLE = "PUBLIC/Avatars/sample"
+SAMPLE = "PUBLIC/Avatars/anna"
 
 
 class QuickPortraits:
@@ -99,7 +99,7 @@ async def services(
     now: ApiTime,
     livekit: LiveKitRooms | None,
 ) -> AsyncIterator[Services]:
-    """With the public sample avatar; the supervisor looks only when a test says so."""
+    """With one public avatar; the supervisor looks only when a test says so."""
     if settings.database_url is None:
         shutil.copy(migrated, settings.data_dir / "avatar.db")
     else:

@@ -19,7 +19,7 @@ from tests.fakes.dispatcher import FakeDispatcher
 from worker.logs import configure_logging
 from worker.settings import LogSettings
 
-SAMPLE = "PUBLIC/Avatars/sample"
+SAMPLE = "PUBLIC/Avatars/anna"
 
 
 class TestErrors:

@@ -129,7 +129,7 @@ def _is_page(template: str) -> bool:
 async def test_an_idempotency_key_is_the_accounts_own(
     client: httpx.AsyncClient, services: Services, header: str
 ) -> None:
-    body = {"avatar": "PUBLIC/Avatars/sample", "room": {"platform": "local"}}
+    body = {"avatar": "PUBLIC/Avatars/anna", "room": {"platform": "local"}}
     room = {"platform": "livekit", "url": "wss://lk.test", "token": "t"}
     mine = [
         await client.post("/v1/sessions", json=body, headers={"Idempotency-Key": "k"}),

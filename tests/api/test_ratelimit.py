@@ -117,7 +117,7 @@ class TestAnswers:
     ) -> None:
         for _ in range(3):
             await client.get("/v1/usage")
-        body = {"avatar": "PUBLIC/Avatars/sample", "room": {"platform": "local"}}
+        body = {"avatar": "PUBLIC/Avatars/anna", "room": {"platform": "local"}}
         assert (await client.post("/v1/sessions", json=body)).status_code == 429
         assert (await services.store.totals())["started"] == 0
 

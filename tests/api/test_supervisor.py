@@ -16,7 +16,7 @@ from api.supervisor import Supervisor
 from tests.fakes.api_time import ApiTime
 from tests.fakes.dispatcher import FakeDispatcher
 
-LOCAL = {"avatar": "PUBLIC/Avatars/sample", "room": {"platform": "local"}}
+LOCAL = {"avatar": "PUBLIC/Avatars/anna", "room": {"platform": "local"}}
 
 
 class Watched:

@@ -63,7 +63,7 @@ def test_nothing_private_reaches_the_builder():
 
 def test_everything_the_worker_package_needs_is_copied(image):
     copied = " ".join(words(image, "COPY", "runtime"))
-    for needed in ("models", "worker", "runpod_handler.py", "assets/portrait.jpg", "LICENSE"):
+    for needed in ("models", "worker", "runpod_handler.py", "portraits", "LICENSE"):
         assert needed in copied
 
 

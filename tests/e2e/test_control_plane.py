@@ -20,6 +20,7 @@ from PIL import Image
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from portraits import ANNA
 from tests.fakes.control_plane import ControlPlane, WorkerProcess, workers_setting
 from tests.fakes.whep_client import WhepClient
 from worker.speech_file import read_speech
@@ -129,7 +130,6 @@ def movement(pictures: list[np.ndarray]) -> float:
     return float(blocks.max())
 
 
-@pytest.mark.skipif(not ASSETS.is_dir(), reason="the sample portrait comes with a checkout only")
 async def test_a_photo_is_given_a_voice(tmp_path: Path) -> None:
     pcm, rate = read_speech(ASSETS / "speech.ogg")
     environ = {"AVATAR_WORKER_CANVAS__SCALE": "0.25", "AVATAR_WORKER_MAX_SESSIONS": "2"}
@@ -144,7 +144,7 @@ async def test_a_photo_is_given_a_voice(tmp_path: Path) -> None:
 
 
 async def _photo_to_usage(http: httpx.AsyncClient, pcm: np.ndarray, rate: int) -> None:
-    photo = (ASSETS / "portrait.jpg").read_bytes()
+    photo = ANNA.path.read_bytes()
     uploaded = await ok(
         await http.post("/v1/avatars/upload-face", files={"file": ("me.jpg", photo, "image/jpeg")})
     )
@@ -242,7 +242,7 @@ async def test_the_legacy_way(tmp_path: Path) -> None:
         await plane.until_ready()
         async with plane.client(key) as http:
             body = {
-                "avatar_id": "PUBLIC/Avatars/sample",
+                "avatar_id": "PUBLIC/Avatars/anna",
                 "room": {"platform": "local"},
                 "auto_start": False,
             }

@@ -81,7 +81,7 @@ class Storm:
 
     async def create(self, http: httpx.AsyncClient, number: int) -> dict[str, Any]:
         body = {
-            "avatar": "PUBLIC/Avatars/sample",
+            "avatar": "PUBLIC/Avatars/anna",
             "aspect_ratio": "1:1",
             "room": {"platform": "local"},
             "metadata": {"n": number},

@@ -21,6 +21,7 @@ from models.face.topology import (  # noqa: E402
     LIP_LOWER_INNER_MIDDLE,
     LIP_UPPER_INNER_MIDDLE,
 )
+from portraits import ANNA  # noqa: E402
 from tests.e2e.livekit_wire import Wire  # noqa: E402
 from tests.fakes.engine import FlapEngine  # noqa: E402
 from tests.fakes.livekit_server import running_livekit  # noqa: E402
@@ -35,9 +36,6 @@ from worker.speech_file import read_speech  # noqa: E402
 
 ASSETS = Path(__file__).parents[2] / "assets"
 CANVAS = Canvas(320, 240)
-pytestmark = pytest.mark.skipif(
-    not ASSETS.is_dir(), reason="the sample portrait comes with a checkout only"
-)
 
 
 async def until(condition: Callable[[], bool], patience_s: float = 20.0) -> None:
@@ -89,7 +87,7 @@ async def scene(load_engine: Callable[[], Engine]) -> AsyncIterator[Scene]:
             output.on("playback_finished", finished.append)
             claims = {"lk.publish_on_behalf": "agent"}
             token = server.token("avatar", "r1", kind="agent", attributes=claims)
-            photo = (ASSETS / "portrait.jpg").read_bytes()
+            photo = ANNA.path.read_bytes()
             room = LiveKitRoom(server.url, token)
             await worker.create(SessionRequest("sess-1", "secret", CANVAS, "4:3", room, photo))
             session = worker.session("sess-1")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-import pytest
 from websockets.asyncio.client import connect
 
 from models.engine import Canvas
 from models.face import default_analyzer, frame_portrait, load_photo
 from models.face.topology import LIPS
+from portraits import ANNA
 from tests.e2e.browser import chromium, observe, open_page, wait_for_state, wait_until_live
 from worker.engines import engine_loader
 from worker.server import http_server, speech_server
@@ -42,10 +42,9 @@ async def say(socket, pcm: np.ndarray, rate: int) -> None:
     await socket.send(json.dumps({"type": "agent.speak.end"}))
 
 
-@pytest.mark.skipif(not ASSETS.is_dir(), reason="the sample portrait comes with a checkout only")
 async def test_a_browser_sees_the_mouth_move_and_hears_the_voice():
     chromium()
-    photo = (ASSETS / "portrait.jpg").read_bytes()
+    photo = ANNA.path.read_bytes()
     pcm, rate = read_speech(ASSETS / "speech.ogg")
     settings = WorkerSettings(http_port=0, ws_port=0, max_sessions=1)
     worker = Worker(settings, engine_loader(settings))

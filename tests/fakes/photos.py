@@ -1,22 +1,22 @@
-"""Photos for tests, made of the one portrait in the repository."""
+"""Photos for tests, made of one of the portraits in the repository."""
 
 from __future__ import annotations
 
 import io
 import struct
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-PORTRAIT = Path(__file__).parents[2] / "assets" / "portrait.jpg"
-"""1536 x 1280, one face of 520 pixels height."""
+from portraits import MARK
 
 
 def portrait() -> Image.Image:
-    return Image.open(PORTRAIT).convert("RGB")
+    """1536 x 1280, one face of 520 pixels height."""
+    part = Image.open(MARK.path).convert("RGB").crop((34, 100, 1246, 1110))
+    return part.resize((1536, 1280), Image.Resampling.LANCZOS)
 
 
 def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:

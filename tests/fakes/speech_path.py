@@ -81,7 +81,7 @@ class SpeechPath:
         new = NewSession(
             id=session_id,
             account_id=self.account_id,
-            avatar_id="PUBLIC/Avatars/sample",
+            avatar_id="PUBLIC/Avatars/anna",
             aspect_ratio="1:1",
             room=RoomOrder("local"),
             metadata={},

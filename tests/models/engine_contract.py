@@ -21,7 +21,7 @@ def noise(frames: int, seed: int = 0) -> np.ndarray:
 
 
 class EngineContract:
-    """Subclasses give the fixtures ``engine`` and ``identity`` (of the sample portrait, on
+    """Subclasses give the fixtures ``engine`` and ``identity`` (of a portrait, on
     ``CANVAS``)."""
 
     @pytest.fixture

@@ -5,17 +5,14 @@ import pytest
 from models.ditto.engine import DittoEngine, loudness_encoder
 from models.face import default_analyzer, load_photo
 from models.warp.engine import WarpEngine
+from portraits import ANNA
 from tests.fakes.ditto_files import tiny_networks
 from tests.models.engine_contract import CANVAS, EngineContract
-from worker.engines import sample_portrait
 
 
 @pytest.fixture(scope="module")
 def photo():
-    path = sample_portrait()
-    if path is None:
-        pytest.skip("the portrait comes with a checkout only")
-    return load_photo(path)
+    return load_photo(ANNA.path)
 
 
 class TestWarp(EngineContract):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from models.face import default_analyzer
+from portraits import ANNA
 from scripts import quality
 from scripts.quality import compare, sheet, track
 
@@ -119,7 +120,7 @@ def rendered(tmp_path_factory) -> tuple[Path, Path]:
     """A clip of three seconds at a small size, through the real talk."""
     folder, out = tmp_path_factory.mktemp("clips"), tmp_path_factory.mktemp("out")
     (folder / "one").mkdir()
-    (folder / "one" / "me.jpg").write_bytes((ROOT / "assets" / "portrait.jpg").read_bytes())
+    (folder / "one" / "me.jpg").write_bytes((ANNA.path).read_bytes())
     with wave.open(str(SPEECH)) as source, wave.open(str(folder / "one" / "a.wav"), "wb") as short:
         short.setparams(source.getparams())
         short.writeframes(source.readframes(FRAMES * 640))
@@ -162,7 +163,7 @@ def test_measures_a_still_picture_as_frozen(tmp_path):
 
 
 def _still(path: Path) -> Path:
-    with av.open(str(ROOT / "assets" / "portrait.jpg")) as source:
+    with av.open(str(ANNA.path)) as source:
         picture = next(source.decode(video=0)).reformat(256, 256, "yuv420p")
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)

@@ -6,7 +6,6 @@ import json
 import pytest
 
 from scripts.soak import Rooms, Sample, SoakError, main, verdict
-from worker.engines import sample_portrait
 
 SETTLED = Sample(20, 5.0, 450.0, 6, 9, 25)
 
@@ -43,7 +42,6 @@ def test_livekit_needs_a_server(monkeypatch):
         Rooms("livekit")
 
 
-@pytest.mark.skipif(sample_portrait() is None, reason="the portrait comes with a checkout only")
 def test_real_sessions_are_opened_and_closed(tmp_path, capsys):
     out = tmp_path / "soak.json"
     options = ["--room", "file", "--sessions", "10", "--out", str(out), "--device", "cpu"]

@@ -8,7 +8,6 @@ import torch
 
 from worker import check, gpu_facts, software_facts
 from worker.cli import main
-from worker.engines import sample_portrait
 
 HOPPER_BUILD = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
 
@@ -191,7 +190,6 @@ def test_code_runs_on_its_own_generation_and_intermediate_code_on_later_ones(
     assert gpu_facts.runs_on(capability, built_for) is runs
 
 
-@pytest.mark.skipif(sample_portrait() is None, reason="the portrait comes with a checkout only")
 def test_the_measured_speed_and_capacity_belong_together(monkeypatch, capsys):
     monkeypatch.setenv("AVATAR_WORKER_DEVICE", "cpu")
     monkeypatch.setenv("AVATAR_WORKER_CANVAS__SCALE", "0.25")

@@ -5,13 +5,10 @@ from pathlib import Path
 import av
 import pytest
 
+from portraits import ANNA
 from worker.cli import main
 
 ASSETS = Path(__file__).parents[2] / "assets"
-
-pytestmark = pytest.mark.skipif(
-    not ASSETS.is_dir(), reason="the sample portrait comes with a checkout only"
-)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +29,7 @@ def greeting(tmp_path_factory) -> Path:
 
 def test_talk_makes_a_video_of_the_asked_size_and_length(greeting, tmp_path, capsys):
     out = tmp_path / "talk.mp4"
-    files = ["--portrait", str(ASSETS / "portrait.jpg"), "--speech", str(greeting)]
+    files = ["--portrait", str(ANNA.path), "--speech", str(greeting)]
     shape = ["--aspect", "1:1", "--size", "256x256"]
     assert main(["talk", *files, *shape, "--out", str(out), "--fast"]) == 0
     assert "speech to first frame" in capsys.readouterr().out
@@ -67,7 +64,7 @@ def test_bad_input_is_one_sentence_and_a_status(
     Path("text.jpg").write_text("not a picture")
     Image.new("RGB", (400, 400), "grey").save("blank.png")
     options = {
-        "--portrait": str(ASSETS / "portrait.jpg"),
+        "--portrait": str(ANNA.path),
         "--speech": str(greeting),
         "--out": "talk.mp4",
         **change,

@@ -9,16 +9,12 @@ import pytest
 
 from models.assets import ASSETS, find
 from models.ditto.files import model_folder, wanted_files
+from portraits import ANNA
 from tests.fakes.ditto_files import write_tiny_files
 from worker.cli import main
-from worker.engines import sample_portrait
 
 RATE = 16_000
 SIZE = (320, 240)
-
-pytestmark = pytest.mark.skipif(
-    sample_portrait() is None, reason="the portrait comes with a checkout only"
-)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +55,7 @@ def talk(folder: Path, *more: str) -> tuple[int, Path]:
             "--fast",
             "--quiet",
             "--portrait",
-            str(sample_portrait()),
+            str(ANNA.path),
             "--speech",
             str(folder / "speech.wav"),
             "--out",

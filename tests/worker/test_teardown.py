@@ -13,13 +13,12 @@ import pytest
 from websockets.asyncio.client import connect
 
 from models.engine import Canvas
+from portraits import ANNA
 from worker.engines import engine_loader
 from worker.ingress import FileRoom, SessionRequest, WhepRoom
 from worker.server import speech_server
 from worker.service import Worker
 from worker.settings import WorkerSettings
-
-PORTRAIT = Path(__file__).parents[2] / "assets" / "portrait.jpg"
 
 
 def resident_mb() -> float:
@@ -36,10 +35,9 @@ def leftovers() -> dict[str, int]:
     }
 
 
-@pytest.mark.skipif(not PORTRAIT.is_file(), reason="the sample portrait comes with a checkout only")
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="counts through /proc")
 async def test_a_hundred_sessions_leave_the_process_as_it_was(tmp_path):
-    photo = PORTRAIT.read_bytes()
+    photo = ANNA.path.read_bytes()
     settings = WorkerSettings(ws_port=0, max_sessions=5)
     worker = Worker(settings, engine_loader(settings))
     speech = base64.b64encode(np.random.default_rng(0).integers(-9000, 9000, 8000, "<i2")).decode()

@@ -212,7 +212,7 @@ def opened(data):
 
 
 def test_a_portrait_s_pictures():
-    made = alignment.examine(photos.PORTRAIT.read_bytes())
+    made = alignment.examine(photos.encoded(photos.portrait()))
     assert made.ratio == "4:3"
     assert opened(made.image).size == (1200, 900)
     assert opened(made.preview).size == (500, 500)

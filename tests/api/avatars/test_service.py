@@ -3,14 +3,17 @@
 import asyncio
 import base64
 import hashlib
+from dataclasses import replace
 
 import pytest
 
+from api.avatars.catalogue import PUBLIC
 from api.avatars.port import MediaMissing
 from api.dispatch.port import Capacity
 from api.errors import ApiError
 from api.plans import load_plans
-from api.settings import SAMPLE_AVATAR
+from api.records import Avatar
+from api.settings import DEFAULT_AVATAR
 from tests.fakes.avatar_api import QuickPortraits, avatar_api
 
 
@@ -195,31 +198,93 @@ async def test_who_may_use_which_avatar(api):
     for unknown in ("avat_unknown", "", "x" * 5000, "nul\0", "\ud800", "PUBLIC/Avatars/nobody"):
         error = await refusal(api.avatars.resolve(owner, unknown))
         assert (error.status, error.code) == (404, "AVATAR_NOT_FOUND")
-    assert (await api.avatars.resolve(stranger, SAMPLE_AVATAR)).account_id is None
+    assert (await api.avatars.resolve(stranger, DEFAULT_AVATAR)).account_id is None
 
 
 async def test_the_ids_stock_clients_ask_for_are_the_default_avatar(api):
     await api.avatars.seed_public()
     account, _ = await api.account()
     for alias in ("avat_01KMZHXFPBVCXA5ATK85HCP8G1", "avat_01KMZJ4WE5QCD9G3EK21QW8NJK"):
-        assert (await api.avatars.resolve(account, alias)).id == SAMPLE_AVATAR
+        assert (await api.avatars.resolve(account, alias)).id == DEFAULT_AVATAR
 
 
-async def test_the_sample_is_made_once(api, portraits):
+async def public_avatars(api):
+    account, _ = await api.account()
+    public, own = await api.avatars.visible(account)
+    assert own == []
+    return public
+
+
+async def test_the_public_avatars_are_made_once_and_listed_in_their_order(api, portraits):
     await api.avatars.seed_public()
     await api.avatars.seed_public()
-    assert len(portraits.made) == 1
-    public, own = await api.avatars.visible((await api.account())[0])
-    assert ([avatar.id for avatar in public], own) == ([SAMPLE_AVATAR], [])
-    assert api.avatars.as_json(public[0])["tags"] == ["public"]
+    assert portraits.made == [who.path.read_bytes() for who in PUBLIC.values()]
+    public = await public_avatars(api)
+    assert [avatar.id for avatar in public] == [
+        f"PUBLIC/Avatars/{name}" for name in ("anna", "mark", "rosa", "sam")
+    ]
+    shown = [api.avatars.as_json(avatar) for avatar in public]
+    assert [avatar["name"] for avatar in shown] == ["Anna", "Mark", "Rosa", "Sam"]
+    assert all(avatar["tags"][0] == "public" for avatar in shown)
+    assert shown[0]["tags"] == ["public", "woman", "young", "garden"]
 
 
-async def test_a_server_that_cannot_examine_photos_yet_starts_and_has_the_sample_later(
+async def test_a_person_whose_picture_changed_is_made_again_in_the_same_place(api, portraits):
+    await api.avatars.seed_public()
+    before = await public_avatars(api)
+    old = replace(before[1], digest="of another picture")
+    await api.store.add_avatar(old, PRO, api.clock())
+    await api.media.put(old.preview_key, b"the old preview", "image/jpeg")
+    api.clock.advance(1000)
+    await api.avatars.seed_public()
+    assert len(portraits.made) == len(PUBLIC) + 1
+    assert await public_avatars(api) == before
+    photo = PUBLIC[old.id].path.read_bytes()
+    assert await api.avatars.picture(before[1], "preview") == b"preview of " + photo
+
+
+FORMER = "PUBLIC/Avatars/sample"
+
+
+async def test_a_database_with_the_former_public_avatar_goes_on_working(api):
+    """It is not offered any more, and its id stands for the default avatar."""
+    folder = f"avatars/{FORMER}"
+    former = Avatar(
+        FORMER,
+        None,
+        "4:3",
+        "of the former picture",
+        f"{folder}/original",
+        f"{folder}/image.jpg",
+        f"{folder}/preview.jpg",
+        api.clock(),
+    )
+    await api.store.add_avatar(former, PRO, api.clock())
+    await api.media.put(f"{folder}/4x3.jpg", b"the former face", "image/jpeg")
+    api.clock.advance(10)
+    await api.avatars.seed_public()
+    assert [avatar.id for avatar in await public_avatars(api)] == list(PUBLIC)
+    account, _ = await api.account()
+    assert (await api.avatars.resolve(account, FORMER)).id == DEFAULT_AVATAR
+    # A session that was created with it gets its face all the same.
+    assert await api.store.avatar(FORMER) == former
+    assert await api.avatars.portrait(former, "4:3") == b"the former face"
+
+
+async def test_the_former_id_works_in_a_new_installation_and_as_the_default(tmp_path, portraits):
+    async with avatar_api(tmp_path, portraits, default_avatar=FORMER) as api:
+        await api.avatars.seed_public()
+        account, _ = await api.account()
+        for asked in (FORMER, "avat_01KMZHXFPBVCXA5ATK85HCP8G1"):
+            assert (await api.avatars.resolve(account, asked)).id == DEFAULT_AVATAR
+
+
+async def test_a_server_that_cannot_examine_photos_yet_starts_and_has_its_avatars_later(
     api, portraits, monkeypatch
 ):
     """As while the face models are being fetched."""
-    monkeypatch.setattr("api.avatars.service.SEED_WAIT_S", 0.01)
-    monkeypatch.setattr("api.avatars.service.SEED_PAUSES_S", (0.01, 0.01))
+    monkeypatch.setattr("api.avatars.catalogue.START_WAIT_S", 0.01)
+    monkeypatch.setattr("api.avatars.catalogue.PAUSES_S", (0.01, 0.01))
     make, failures = portraits.make, iter(range(2))
 
     async def not_yet(photo):
@@ -230,26 +295,28 @@ async def test_a_server_that_cannot_examine_photos_yet_starts_and_has_the_sample
     portraits.make = not_yet
     portraits.hold.clear()
     await api.avatars.seed_public()
-    assert await api.store.avatar(SAMPLE_AVATAR) is None
+    assert await api.store.avatar(DEFAULT_AVATAR) is None
     portraits.hold.set()
-    await api.avatars._seeding
-    assert (await api.store.avatar(SAMPLE_AVATAR)).account_id is None
+    for avatar_id in PUBLIC:
+        await api.avatars._catalogue.ready(avatar_id)
+        assert (await api.store.avatar(avatar_id)).account_id is None
 
 
-async def test_who_asks_for_the_sample_waits_for_it(api, portraits, monkeypatch):
-    monkeypatch.setattr("api.avatars.service.SEED_WAIT_S", 0.01)
+async def test_who_asks_for_a_public_avatar_waits_until_it_is_made(api, portraits, monkeypatch):
+    monkeypatch.setattr("api.avatars.catalogue.START_WAIT_S", 0.01)
     account, _ = await api.account()
     portraits.hold.clear()
     await api.avatars.seed_public()
-    asking = asyncio.create_task(api.avatars.resolve(account, SAMPLE_AVATAR))
+    last = list(PUBLIC)[-1]
+    asking = asyncio.create_task(api.avatars.resolve(account, last))
     with pytest.raises(ApiError, match="not found"):
         await api.avatars.resolve(account, "avatar_01KMZHXFPBVCXA5ATK85HCP8G2")
     assert not asking.done()
     portraits.hold.set()
-    assert (await asking).id == SAMPLE_AVATAR
+    assert (await asking).id == last
 
 
-async def test_a_sample_that_cannot_be_made_does_not_keep_the_service_from_closing(api, portraits):
+async def test_public_avatars_that_cannot_be_made_do_not_keep_it_from_closing(api, portraits):
     portraits.hold.clear()
     seeding = asyncio.create_task(api.avatars.seed_public())
     await portraits.asked(1)
@@ -366,7 +433,7 @@ async def test_only_own_uploads_can_be_deleted(api):
     avatar = await upload(api, owner)
     before = api.files()
     assert (await refusal(api.avatars.delete(stranger, avatar.id))).code == "AVATAR_NOT_FOUND"
-    error = await refusal(api.avatars.delete(owner, SAMPLE_AVATAR))
+    error = await refusal(api.avatars.delete(owner, DEFAULT_AVATAR))
     assert (error.status, error.code) == (403, "AVATAR_ACCESS_DENIED")
     # An alias is no avatar of its own.
     alias = "avat_01KMZHXFPBVCXA5ATK85HCP8G1"

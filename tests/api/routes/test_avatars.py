@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
+from api.avatars.catalogue import PUBLIC
 from api.avatars.fetch import ImageFetcher
 from api.avatars.portraits import FacePortraits
 from tests.fakes import photos
@@ -19,7 +20,7 @@ from tests.fakes.image_site import image_site
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 UPLOAD = "/v1/avatars/upload-face"
-GOOD = photos.PORTRAIT.read_bytes()
+GOOD = photos.encoded(photos.portrait())
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -296,6 +297,8 @@ async def test_the_plan_s_number_and_the_free_plan(api):
 
 async def test_the_list_is_what_the_documents_say(api):
     await api.avatars.seed_public()
+    for avatar_id in PUBLIC:
+        await api.avatars._catalogue.ready(avatar_id, timeout_s=None)
     account, headers = await api.account()
     made = []
     for shift in (0, 40):
@@ -305,12 +308,23 @@ async def test_the_list_is_what_the_documents_say(api):
     body = (await api.http.get("/v1/avatars", headers=headers)).json()
     assert sorted(body) == ["my_avatars", "public_avatars", "success"]
     assert [avatar["avatar_id"] for avatar in body["my_avatars"]] == made[::-1]
-    mine, sample = body["my_avatars"][0], body["public_avatars"][0]
+    mine, *public = body["my_avatars"][0], *body["public_avatars"]
     assert sorted(mine) == ["avatar_id", "created_at", "image_url", "preview_url", "tags"]
     assert mine["tags"] == ["user_exclusive", f"user_{account.id}"]
     assert mine["created_at"].endswith("Z")
-    assert (sample["avatar_id"], sample["tags"]) == ("PUBLIC/Avatars/sample", ["public"])
-    assert (await opened(api, sample["image_url"])).size == (1200, 900)
+    assert [avatar["avatar_id"] for avatar in public] == [
+        "PUBLIC/Avatars/anna",
+        "PUBLIC/Avatars/mark",
+        "PUBLIC/Avatars/rosa",
+        "PUBLIC/Avatars/sam",
+    ]
+    for avatar in public:
+        assert sorted(avatar) == [
+            "avatar_id", "created_at", "image_url", "name", "preview_url", "tags",
+        ]  # fmt: skip
+        width, height = (await opened(api, avatar["image_url"])).size
+        assert width == height > 900
+        assert (await opened(api, avatar["preview_url"])).size == (500, 500)
 
 
 async def test_only_the_owner_sees_and_deletes(api):
@@ -332,8 +346,8 @@ async def test_only_the_owner_sees_and_deletes(api):
 @pytest.mark.parametrize(
     ("path", "status", "code"),
     [
-        ("PUBLIC/Avatars/sample", 403, "AVATAR_ACCESS_DENIED"),
-        ("PUBLIC%2FAvatars%2Fsample", 403, "AVATAR_ACCESS_DENIED"),
+        ("PUBLIC/Avatars/anna", 403, "AVATAR_ACCESS_DENIED"),
+        ("PUBLIC%2FAvatars%2Fanna", 403, "AVATAR_ACCESS_DENIED"),
         ("PUBLIC/Avatars/nobody", 404, "AVATAR_NOT_FOUND"),
         ("avat_1", 404, "AVATAR_NOT_FOUND"),
         ("%00", 404, "AVATAR_NOT_FOUND"),

@@ -78,11 +78,11 @@ async def test_links_cannot_be_changed_or_guessed(api, avatar):
 
 async def test_ids_with_slashes_have_links_too(api):
     await api.avatars.seed_public()
-    sample = await api.store.avatar("PUBLIC/Avatars/sample")
+    sample = await api.store.avatar("PUBLIC/Avatars/anna")
     url = api.avatars.preview_url(sample)
-    assert "/media/avatars/PUBLIC/Avatars/sample/preview?" in url
+    assert "/media/avatars/PUBLIC/Avatars/anna/preview?" in url
     assert (await api.http.get(url)).status_code == 200
-    escaped = url.replace("PUBLIC/Avatars/sample", "PUBLIC%2FAvatars%2Fsample")
+    escaped = url.replace("PUBLIC/Avatars/anna", "PUBLIC%2FAvatars%2Fanna")
     assert (await api.http.get(escaped)).status_code == 200
 
 
@@ -102,7 +102,7 @@ async def test_a_bucket_s_own_link_is_where_one_is_sent(tmp_path):
     media = LinkedMedia(tmp_path / "media")
     async with avatar_api(tmp_path, QuickPortraits(), media=media) as api:
         await api.avatars.seed_public()
-        sample = await api.store.avatar("PUBLIC/Avatars/sample")
+        sample = await api.store.avatar("PUBLIC/Avatars/anna")
         url = api.avatars.preview_url(sample)
         answer = await api.http.get(url)
         assert answer.status_code == 307

@@ -8,7 +8,7 @@ import pytest
 from api.services import Services
 from tests.fakes.dispatcher import FakeDispatcher
 
-LOCAL = {"avatar": "PUBLIC/Avatars/sample", "room": {"platform": "local"}}
+LOCAL = {"avatar": "PUBLIC/Avatars/anna", "room": {"platform": "local"}}
 
 
 async def test_no_key_is_needed(client: httpx.AsyncClient) -> None:

@@ -19,7 +19,7 @@ from tests.api.conftest import add_avatar
 from tests.fakes.api_time import ApiTime
 from tests.fakes.dispatcher import FakeDispatcher
 
-SAMPLE = "PUBLIC/Avatars/sample"
+SAMPLE = "PUBLIC/Avatars/anna"
 LOCAL = {"avatar": SAMPLE, "room": {"platform": "local"}}
 LIVEKIT = {
     "avatar": SAMPLE,

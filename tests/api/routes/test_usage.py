@@ -8,7 +8,7 @@ from api.records import Account
 from api.services import Services
 from tests.fakes.api_time import ApiTime
 
-LOCAL = {"avatar": "PUBLIC/Avatars/sample", "room": {"platform": "local"}}
+LOCAL = {"avatar": "PUBLIC/Avatars/anna", "room": {"platform": "local"}}
 
 
 async def test_as_documented(
@@ -22,7 +22,7 @@ async def test_as_documented(
     now.advance(450)
     usage = (await client.get("/v1/usage")).json()
     url = usage["usage"]["active_sessions"][0]["avatar"].pop("url")
-    assert url.startswith("https://avatars.test/media/avatars/PUBLIC/Avatars/sample/preview?")
+    assert url.startswith("https://avatars.test/media/avatars/PUBLIC/Avatars/anna/preview?")
     assert usage == {
         "success": True,
         "usage": {
@@ -34,7 +34,7 @@ async def test_as_documented(
             "active_sessions": [
                 {
                     "session_id": running["session"]["session_id"],
-                    "avatar": {"avatar_id": "PUBLIC/Avatars/sample"},
+                    "avatar": {"avatar_id": "PUBLIC/Avatars/anna"},
                     "status": "active",
                     "started_at": "2026-03-14T15:10:27Z",
                     "ended_at": None,
@@ -79,6 +79,6 @@ async def test_an_avatar_that_was_deleted_meanwhile(
     client: httpx.AsyncClient, services: Services, now: ApiTime
 ) -> None:
     await client.post("/v1/sessions", json=LOCAL)
-    await services.store.delete_avatar("PUBLIC/Avatars/sample", now())
+    await services.store.delete_avatar("PUBLIC/Avatars/anna", now())
     (session,) = (await client.get("/v1/usage")).json()["usage"]["active_sessions"]
-    assert session["avatar"] == {"avatar_id": "PUBLIC/Avatars/sample", "url": ""}
+    assert session["avatar"] == {"avatar_id": "PUBLIC/Avatars/anna", "url": ""}

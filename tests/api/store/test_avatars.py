@@ -80,11 +80,11 @@ async def test_an_unlimited_plan_and_a_plan_of_none(store: SqlStore) -> None:
 
 
 async def test_a_public_avatar_is_replaced_by_its_id(stores: list[SqlStore]) -> None:
-    old = new_avatar(None, id="PUBLIC/Avatars/sample")
+    old = new_avatar(None, id="PUBLIC/Avatars/anna")
     await asyncio.gather(*(store.add_avatar(old, plan(), NOON) for store in stores * 3))
     await stores[0].delete_avatar(old.id, NOON)
 
-    new = new_avatar(None, later(days=1), id="PUBLIC/Avatars/sample")
+    new = new_avatar(None, later(days=1), id="PUBLIC/Avatars/anna")
     await stores[0].add_avatar(new, plan(), NOON)
     assert await stores[1].avatars_of(None) == [new]
 

@@ -14,12 +14,10 @@ from models.ditto.networks import DittoNetworks, DittoSizes
 from models.ditto.weights import WeightsError
 from models.engine import Canvas, ThinkingEngine
 from models.face import default_analyzer, frame_portrait, load_photo
+from portraits import ANNA
 from tests.fakes.ditto_files import tiny_networks, write_tiny_files
-from worker.engines import frames_per_second, measured_batch, sample_portrait, sessions_held
+from worker.engines import frames_per_second, measured_batch, sessions_held
 
-pytestmark = pytest.mark.skipif(
-    sample_portrait() is None, reason="the portrait comes with a checkout only"
-)
 CANVAS = Canvas(160, 120)
 
 
@@ -30,7 +28,7 @@ def analyzer():
 
 @pytest.fixture(scope="module")
 def photo():
-    return load_photo(sample_portrait())
+    return load_photo(ANNA.path)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import gc
 import resource
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +14,9 @@ from models.ditto.motion_windows import REMEMBERED_ROWS
 from models.engine import FPS, Canvas
 from models.engine import SPEECH_SAMPLES_PER_FRAME as FRAME
 from models.face import load_photo
+from portraits import ANNA
 from tests.fakes.ditto_files import tiny_networks
 from tests.fakes.ditto_mind import Performer, fake_identity, fake_mind, points
-
-PORTRAIT = Path(__file__).parents[3] / "assets" / "portrait.jpg"
 
 
 def resident_mb() -> float:
@@ -114,7 +112,7 @@ def test_a_session_with_a_model_that_drifts_comes_home_and_keeps_its_memory(minu
 def test_a_session_of_tiny_networks_comes_home_and_keeps_its_memory(minutes):
     """All networks; a picture every ten seconds or so."""
     engine = DittoEngine(tiny_networks(), loudness_encoder, overlap=70, steps=2)
-    identity = engine.prepare(load_photo(PORTRAIT), Canvas(160, 120))
+    identity = engine.prepare(load_photo(ANNA.path), Canvas(160, 120))
     actor = engine.actor(identity, seed=2)
     rng = np.random.default_rng(2)
     shapes = []  # kept whole, hours of pictures would be the memory that grows

@@ -1,7 +1,6 @@
 """A photo's face: the square around it, and what is remembered of it."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,14 +11,13 @@ from models.ditto.identity import BOX_POINTS, build_identity, face_crop, in_crop
 from models.ditto.key_points import POINTS
 from models.engine import Canvas
 from models.face import default_analyzer, frame_portrait, load_photo, topology
+from portraits import ANNA
 from tests.fakes.ditto_files import tiny_networks
-
-PORTRAIT = Path(__file__).parents[3] / "assets" / "portrait.jpg"
 
 
 @pytest.fixture(scope="module")
 def framed():
-    rgb = load_photo(PORTRAIT)
+    rgb = load_photo(ANNA.path)
     return frame_portrait(rgb, default_analyzer().analyze(rgb)[0], Canvas(320, 240))
 
 

@@ -1,4 +1,4 @@
-"""One analyser and the sample portrait for all face tests."""
+"""One analyser and one portrait for all face tests."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from models.face import Face, FaceAnalyzer, default_analyzer, load_photo
+from portraits import MARK
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -19,8 +20,8 @@ def analyzer() -> FaceAnalyzer:
 
 @pytest.fixture(scope="session")
 def photo() -> np.ndarray:
-    """The sample portrait, uint8 RGB (1280, 1536, 3), read-only."""
-    rgb = load_photo(ROOT / "assets" / "portrait.jpg")
+    """Mark, uint8 RGB (1280, 1280, 3), read-only."""
+    rgb = load_photo(MARK.path)
     rgb.flags.writeable = False
     return rgb
 

@@ -138,12 +138,12 @@ def test_the_matte_separates_person_from_wall(photo, face):
 
 def test_a_second_person_far_away_is_background(photo, face, analyzer):
     scene = np.full((800, 1800, 3), (150, 160, 160), np.uint8)
-    scene[:800, :960] = cv2.resize(photo, (960, 800), interpolation=cv2.INTER_AREA)
-    small = cv2.resize(photo, (300, 250), interpolation=cv2.INTER_AREA)
-    scene[550:, 1100:1400] = small
+    scene[:800, :800] = cv2.resize(photo, (800, 800), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(photo, (250, 250), interpolation=cv2.INTER_AREA)
+    scene[550:, 850:1100] = small
     own = analyzer.analyze(scene)[0]
     framed = frame_portrait(scene, own, Canvas(1280, 640))
-    x = round((1250 - 480) * framed.scale + float(framed.landmarks[topology.NOSE_TIP, 0]))
+    x = round((975 - 400) * framed.scale + float(framed.landmarks[topology.NOSE_TIP, 0]))
     assert framed.rgb[:, x].std() > 20
     assert framed.matte[:, x - 5 : x + 5].max() < 0.1
 

@@ -22,7 +22,7 @@ def test_signs_are_those_of_head_pose():
     assert (rotation_of(HeadPose(0, 0, 20)) @ right)[1] > 0.3  # clockwise as seen
 
 
-def test_the_sample_portrait_looks_straight_ahead(face):
+def test_the_portrait_looks_straight_ahead(face):
     assert abs(face.pose.yaw) < 4
     assert abs(face.pose.pitch) < 8
     assert abs(face.pose.roll) < 2
@@ -44,7 +44,7 @@ def test_lifted_points_keep_the_picture_and_turn_between_the_ears(face):
     width = ears[1, 0] - ears[0, 0]
     assert abs(lifted.pivot[0] - ears[:, 0].mean()) < 0.05 * width
     assert lifted.points[topology.NOSE_TIP, 2] < -0.25 * width
-    assert lifted.scale == pytest.approx(width / 15.3, rel=0.1)
+    assert lifted.scale == pytest.approx(width / 15.3, rel=0.12)
 
 
 @pytest.mark.parametrize("error", [0.92, 1.08])

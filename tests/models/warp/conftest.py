@@ -1,4 +1,4 @@
-"""One prepared sample portrait for the renderer's tests."""
+"""One prepared portrait for the renderer's tests: a painted face, even and without a smile."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def analyzer() -> FaceAnalyzer:
 
 @pytest.fixture(scope="session")
 def portrait() -> np.ndarray:
-    return load_photo(ROOT / "assets" / "portrait.jpg")
+    return load_photo(ROOT / "tests" / "fixtures" / "portraits" / "painted.jpg")
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +62,7 @@ def identity(framed) -> WarpIdentity:
 
 @pytest.fixture(scope="session")
 def pose(identity) -> Callable[..., WarpPose]:
-    """A pose of the sample portrait at rest but for the channels named."""
+    """A pose of the portrait at rest but for the channels named."""
 
     def make(who: WarpIdentity = identity, **channels: float) -> WarpPose:
         motion = rest()
