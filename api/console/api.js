@@ -30,10 +30,10 @@ export class Api {
     this.#key = key;
   }
 
-  /** Everybody's portraits and the account's own, newest first. */
+  /** Everybody's portraits, then the account's own, newest first. */
   async avatars() {
     const { public_avatars, my_avatars } = await this.#call("GET", "/v1/avatars");
-    return [...my_avatars, ...public_avatars];
+    return [...public_avatars, ...my_avatars];
   }
 
   async usage() {

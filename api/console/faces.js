@@ -5,7 +5,13 @@ import { acceptPhotos, prepared, takePhoto } from "./photo.js";
 import { at, verdict } from "./stage.js";
 import { Problem } from "./words.js";
 
-const INVITATION = "Add a photo of one face";
+const INVITATION = "Or use your own face";
+const MANY = 4;
+
+/** What people read under a face. */
+function nameOf(face) {
+  return face.name ?? "Your photo";
+}
 
 export class Faces {
   #stage;
@@ -41,10 +47,11 @@ export class Faces {
 
   show(faces) {
     this.#faces = faces;
-    at("faces").replaceChildren(...faces.map((face, i) => this.#choice(face, i)));
+    at("faces").replaceChildren(...faces.map((face) => this.#choice(face)));
+    at("faces").classList.toggle("many", faces.length > MANY);
     if (!faces.length) {
       const none = Object.assign(document.createElement("p"), { className: "hint" });
-      none.textContent = "None yet. Add a photo above.";
+      none.textContent = "None yet. Add a photo.";
       at("faces").append(none);
     }
     const first = faces.find((face) => face.avatar_id === this.#chosen?.avatar_id) ?? faces[0];
@@ -60,15 +67,13 @@ export class Faces {
     if (face === this.#chosen) this.#onChoice(face, ratio);
   }
 
-  #choice(face, index) {
+  #choice(face) {
     const label = Object.assign(document.createElement("label"), { className: "face" });
     const radio = Object.assign(document.createElement("input"), {
       type: "radio",
       name: "face",
       value: face.avatar_id,
     });
-    const own = face.tags?.includes("user_exclusive");
-    radio.setAttribute("aria-label", `${own ? "Your photo" : "Sample portrait"} ${index + 1}`);
     radio.addEventListener("change", () => {
       verdict("verdict", true, "");
       this.#choose(face);
@@ -76,10 +81,11 @@ export class Faces {
     const picture = Object.assign(document.createElement("img"), {
       src: here(face.preview_url),
       alt: "",
-      width: 120,
-      height: 120,
+      width: 240,
+      height: 240,
     });
-    label.append(radio, picture);
+    const name = Object.assign(document.createElement("span"), { textContent: nameOf(face) });
+    label.append(radio, picture, name);
     return label;
   }
 
@@ -92,10 +98,10 @@ export class Faces {
     verdict("verdict", true, "");
     try {
       const made = await this.#upload(await prepared(photo));
-      const face = { ...made, tags: ["user_exclusive"] };
+      const face = { ...made };
       this.#chosen = face;
       this.show([face, ...this.#faces.filter((each) => each.avatar_id !== face.avatar_id)]);
-      verdict("verdict", true, "This photo works", "It is selected: press Start.");
+      verdict("verdict", true, "This photo works", "It is selected.");
     } catch (problem) {
       if (!(problem instanceof Problem)) this.#onProblem(problem);
       else verdict("verdict", false, problem.title, problem.text);

@@ -8,6 +8,7 @@ import { at, Stage, verdict } from "./stage.js";
 import { ending, minutesLeft, Problem } from "./words.js";
 
 const USAGE_EVERY_MS = 60_000;
+const LOOK_AGAIN_MS = 4_000;
 const KEY = "avatar-api-key";
 const VIEWS = { key: "view-key", choosing: "view-choose", starting: "view-choose", live: "view-talk" };
 
@@ -25,7 +26,7 @@ const faces = new Faces({
   upload: (photo) => withKey(() => api.upload(photo)),
   onChoice: (face, shape) => {
     [chosen, ratio] = [face, shape];
-    at("start").disabled = document.body.dataset.phase !== "choosing";
+    invite();
   },
   onProblem: tell,
 });
@@ -35,9 +36,16 @@ const faces = new Faces({
 function phase(name) {
   document.body.dataset.phase = name;
   for (const id of new Set(Object.values(VIEWS))) at(id).hidden = id !== VIEWS[name];
-  at("start").disabled = name !== "choosing" || !chosen;
-  at("start").textContent = name === "starting" ? "Starting…" : "Start";
+  invite();
   faces.open(name === "choosing");
+}
+
+/** What the start button says, and whether it works. */
+function invite() {
+  const now = document.body.dataset.phase;
+  at("start").disabled = now !== "choosing" || !chosen;
+  if (now === "starting") at("start").textContent = "Starting…";
+  else at("start").textContent = chosen ? `Talk to ${chosen.name ?? "this face"}` : "Start";
 }
 
 function notice(title, text = "", calm = false) {
@@ -77,6 +85,17 @@ async function enter(key) {
   at("notice").hidden = true;
   phase("choosing");
   faces.show(found);
+  lookAgain(found.length).catch(() => {});  // what there is can be used
+}
+
+/** On a server's first start its people are made one after the other. */
+async function lookAgain(count) {
+  await new Promise((done) => setTimeout(done, LOOK_AGAIN_MS));
+  if (document.body.dataset.phase !== "choosing") return;
+  const found = await api.avatars();
+  if (found.length <= count) return;
+  faces.show(found);
+  await lookAgain(found.length);
 }
 
 function askForKey() {

@@ -16,20 +16,16 @@ import pytest
 from PIL import Image
 from playwright.async_api import Page, expect
 
+from portraits import ANNA
 from tests.e2e.browser import chromium, observe
 from tests.e2e.console import STRANGE_NAME, open_console, running_server
 
 ROOT = Path(__file__).parents[2]
-PORTRAIT = ROOT / "assets" / "portrait.jpg"
 VOICE = ROOT / "tests" / "fixtures" / "speech" / "papa_mama_baba.wav"
 PROSE = ROOT / "assets" / "speech.ogg"
 REFUSED = "status of 400"
 """What a browser notes of a photo that was refused."""
 TIMEOUT_MS = 20_000
-
-pytestmark = pytest.mark.skipif(
-    not PORTRAIT.is_file(), reason="the sample portrait comes with a checkout only"
-)
 
 _DROP = """
 ([name, type, content]) => {
@@ -104,14 +100,14 @@ async def test_a_photo_is_taken_or_refused_with_a_reason_and_advice(
     server: str, api: httpx.AsyncClient
 ) -> None:
     noise = np.random.default_rng(3).integers(0, 255, (320, 400, 3), dtype=np.uint8)
-    face = Image.open(PORTRAIT).convert("RGB").resize((600, 500))
-    two = Image.new("RGB", (1200, 500))
+    face = Image.open(ANNA.path).convert("RGB").resize((600, 600))
+    two = Image.new("RGB", (1200, 600))
     two.paste(face, (0, 0))
     two.paste(face, (600, 0))
     async with open_console(server, expected=(REFUSED,)) as page:
         await is_in(page, phase="choosing")
         verdict = page.locator("#verdict")
-        await expect(page.locator("#faces input")).to_have_count(1)
+        await expect(page.locator("#faces input")).to_have_count(4, timeout=TIMEOUT_MS)
 
         photo = {"name": "noise.png", "mimeType": "image/png", "buffer": picture(noise)}
         await page.set_input_files("#photo", photo)
@@ -124,11 +120,11 @@ async def test_a_photo_is_taken_or_refused_with_a_reason_and_advice(
 
         await drop(page, "notes.txt", "text/plain", b"not a picture at all")
         await expect(verdict).to_contain_text("Use JPEG, PNG, GIF or WebP", timeout=TIMEOUT_MS)
-        await expect(page.locator("#faces input")).to_have_count(1)
+        await expect(page.locator("#faces input")).to_have_count(4)
 
-        await drop(page, "portrait.jpg", "image/jpeg", PORTRAIT.read_bytes())
+        await drop(page, "portrait.jpg", "image/jpeg", ANNA.path.read_bytes())
         await expect(verdict).to_contain_text("This photo works", timeout=TIMEOUT_MS)
-        await expect(page.locator("#faces input")).to_have_count(2)
+        await expect(page.locator("#faces input")).to_have_count(5)
         own = (await api.get("/v1/avatars")).json()["my_avatars"]
         assert len(own) == 1
         assert await page.locator("#faces input:checked").input_value() == own[0]["avatar_id"]
@@ -148,7 +144,7 @@ async def test_a_person_starts_talks_plays_interrupts_and_ends(
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         await is_in(page, phase="choosing")
-        await page.set_input_files("#photo", PORTRAIT)
+        await page.set_input_files("#photo", ANNA.path)
         await expect(page.locator("#verdict")).to_contain_text("works", timeout=TIMEOUT_MS)
         await page.click("#start")
         await is_in(page, phase="live", connection="live")
@@ -208,6 +204,39 @@ async def test_a_person_starts_talks_plays_interrupts_and_ends(
         await expect(page.locator("#notice")).to_contain_text("The session has ended")
         calls = [url for url in asked if "/v1/" in url]
         assert len(calls) < 12, calls  # 60 a minute are allowed
+    await all_over(api)
+
+
+async def test_one_of_the_four_people_is_chosen_and_speaks(
+    server: str, api: httpx.AsyncClient
+) -> None:
+    async with open_console(server, VOICE) as page:
+        await is_in(page, phase="choosing")
+        cards = page.locator("#faces label")
+        await expect(cards.nth(3)).to_be_visible(timeout=TIMEOUT_MS)
+        assert (await cards.all_inner_texts())[:4] == ["Anna", "Mark", "Rosa", "Sam"]
+        await expect(page.locator("#start")).to_have_text("Talk to Anna")
+        for picture in await cards.locator("img").all():
+            assert await picture.evaluate("(img) => img.decode().then(() => img.naturalWidth)")
+        anna = await page.locator("#poster").get_attribute("src")
+
+        await page.get_by_role("radio", name="Rosa").check()
+        await expect(page.locator("#start")).to_have_text("Talk to Rosa")
+        await expect(page.locator("#poster")).not_to_have_attribute("src", anna or "")
+        await page.keyboard.press("ArrowRight")
+        await expect(page.locator("#start")).to_have_text("Talk to Sam")
+        await page.click("#start")
+        await is_in(page, phase="live", connection="live")
+        session = (await api.get("/v1/usage")).json()["usage"]["active_sessions"][0]
+        assert session["avatar"]["avatar_id"] == "PUBLIC/Avatars/sam"
+        await page.click("#sample")
+        await is_in(page, speaking="yes")
+        seen = await observe(page, 1.0)
+        assert seen.moved > 0
+        assert seen.loudest > 0.02
+        await page.click("#end")
+        await is_in(page, phase="choosing")
+        await expect(page.locator("#start")).to_have_text("Talk to Sam")
     await all_over(api)
 
 
@@ -309,7 +338,7 @@ async def test_under_another_name_the_page_asks_for_a_key(
 
 
 async def test_a_preview_link_speaks_once(server: str, api: httpx.AsyncClient) -> None:
-    answer = await api.post("/v1/avatars/preview", json={"avatar_id": "PUBLIC/Avatars/sample"})
+    answer = await api.post("/v1/avatars/preview", json={"avatar_id": "PUBLIC/Avatars/anna"})
     url = answer.json()["url"]
     async with open_console(url, expected=("status of 404",)) as page:
         await page.get_by_role("button", name="Play the preview").click()
