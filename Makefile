@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help demo test lint format bench serve worker check models models-ditto sample-portraits \
-	setup dev clean
+.PHONY: help demo test lint format bench serve worker check models models-ditto pictures \
+	sample-portraits setup dev clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -37,6 +37,14 @@ demo: models ## a portrait speaks: out/demo.mp4 and out/demo.png
 	$(PY) scripts/demo_sheet.py out/demo.mp4 out/demo.png
 
 PEOPLE ?= anna mark rosa sam
+
+pictures: demo ## render the README's pictures again: docs/people.jpg and docs/demo.png
+	for name in $(PEOPLE); do \
+		$(PY) -m worker talk --fast --aspect 1:1 --size 640x640 --portrait portraits/$$name.jpg \
+			--speech assets/speech.ogg --out out/$$name.mp4 || exit 1; \
+	done
+	$(PY) -m scripts.people_sheet docs/people.jpg $(PEOPLE:%=out/%.mp4)
+	cp out/demo.png docs/demo.png
 
 # Blender as a module needs Python 3.11, and none of this belongs to the product's environment.
 PORTRAITS ?= portraits
