@@ -11,6 +11,7 @@ import jwt
 import pytest
 from pydantic import BaseModel, SecretStr
 
+from api.avatars.catalogue import PUBLIC
 from api.dispatch.port import NoWorker, OrderRefused
 from api.records import Account
 from api.services import Services
@@ -32,6 +33,20 @@ async def create(client: httpx.AsyncClient, **more: Any) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     session: dict[str, Any] = answer.json()["session"]
     return session
+
+
+async def test_a_session_with_each_public_avatar_and_with_the_former_one(
+    client: httpx.AsyncClient, services: Services, dispatcher: FakeDispatcher
+) -> None:
+    for avatar_id in PUBLIC:
+        await add_avatar(services, avatar_id, None)
+    shown = {avatar_id: avatar_id for avatar_id in PUBLIC}
+    shown["PUBLIC/Avatars/sample"] = SAMPLE
+    for asked, avatar_id in shown.items():
+        session = await create(client, avatar=asked)
+        order = dispatcher.runs[session["session_id"]].order
+        assert order.portrait == f"4:3 of photo avatars/{avatar_id}/original".encode()
+        await client.post(f"/v1/sessions/{session['session_id']}/end")
 
 
 async def test_create_look_end(
