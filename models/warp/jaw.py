@@ -10,6 +10,7 @@ import numpy as np
 from models.face import topology
 from models.warp.anatomy import FaceFrame, smoothstep
 from models.warp.basis import CHIN_SHARE, JAW_DROP, WIDE_APERTURE, Basis
+from models.warp.texture import look_up
 
 OVER_NECK = (0.03, 0.12)
 """How far outside the mesh's outline, in units, what moves with the jaw begins and has ended to
@@ -95,8 +96,7 @@ def _folds(luma: np.ndarray, points: np.ndarray, frame: FaceFrame, at: np.ndarra
         for sigma in (_FOLD_FINE, _FOLD_WIDE)
     )
     contrast = np.clip((wide - fine) / np.maximum(wide, 8.0), -_DEEPEST, _DEEPEST)
-    pixels = frame.to_pixels(at).astype(np.float32)
-    own = cv2.remap(contrast, pixels[:, :1], pixels[:, 1:], cv2.INTER_LINEAR)[:, 0]
+    own = look_up(contrast, frame.to_pixels(at))
     near = np.zeros(len(at))
     for row in _FOLDS:
         line = points[list(row)]

@@ -66,6 +66,33 @@ class Window:
         return image[rows][:, np.clip(columns, 0, image.shape[1] - 1)]
 
 
+_ROW = 4096
+"""Samples per row of the maps that :func:`look_up` hands to OpenCV."""
+
+
+def look_up(image: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Bilinear samples of ``image`` at any number of places; 0 outside it.
+
+    OpenCV refuses maps of 32,767 rows or columns and more, so a long list of places goes there
+    folded into several rows.
+
+    Args:
+        image: float32 or uint8 (height, width) or (height, width, channels).
+        at: x and y in pixels, (m, 2).
+
+    Returns:
+        (m,) or (m, channels), of the type of ``image``.
+    """
+    count = len(at)
+    if count == 0:
+        return np.empty((0, *image.shape[2:]), image.dtype)
+    folded = np.zeros((-(-count // _ROW) * _ROW, 2), np.float32)
+    folded[:count] = at
+    folded = folded.reshape(-1, _ROW, 2)
+    samples = cv2.remap(image, folded[..., 0], folded[..., 1], cv2.INTER_LINEAR)
+    return np.asarray(samples.reshape(-1, *image.shape[2:])[:count])
+
+
 def texture(fine: np.ndarray, scale: int) -> np.ndarray:
     """What a camera with the canvas's pixels sees at each sample of a finer picture.
 
