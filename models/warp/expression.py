@@ -141,7 +141,11 @@ class ExpressionFields:
         """One field for the whole face; inside the mouth's range it is a compromise."""
         below = smoothstep(-0.12, 0.22, at[:, 1] - self._lips.closed_at(at[:, 0]))
         below = below.astype(np.float32)
-        return self.upper(at) * (1 - below) + self.lower(at) * below
+        fields = np.zeros((len(Basis), 2, len(at)), np.float32)
+        for layer, share in ((self._upper, 1 - below), (self._lower, below)):
+            counts = share > 0
+            fields[..., counts] += self._evaluate(layer, at[counts]) * share[counts]
+        return fields
 
     def _layer(
         self,
@@ -179,7 +183,6 @@ class ExpressionFields:
 
     def _evaluate(self, layer: tuple[ThinPlateSpline, np.ndarray], at: np.ndarray) -> np.ndarray:
         spline, solution = layer
-        values = spline(solution, at)
         # Splines run wild outside their points: fade out between the two outer rings.
         oval = self._points[list(topology.FACE_OVAL)] - self._centre
         angles = np.arctan2(oval[:, 1], oval[:, 0])
@@ -192,7 +195,9 @@ class ExpressionFields:
             period=2 * np.pi,
         )
         fade = 1 - smoothstep(1.35, 1.85, np.hypot(offset[:, 0], offset[:, 1]) / radius)
-        values *= fade[:, None].astype(np.float32)
+        moves = fade > 0
+        values = np.zeros((len(at), solution.shape[1]), np.float32)
+        values[moves] = spline(solution, at[moves]) * fade[moves, None].astype(np.float32)
         return values.reshape(len(at), len(Basis), 2).transpose(1, 2, 0)
 
     def _lip(self, x: float, thickness: float, side: int) -> np.ndarray:
