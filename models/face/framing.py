@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
+from models.blur import wide_blur
 from models.engine import Canvas
 from models.face import topology
 from models.face.matte import PersonMatting, default_matting
 from models.face.port import Face
+from models.face.resample import resample
 from models.i420 import OFFSET, RGB_TO_YUV
 
 EYE_LINE = 0.41
@@ -40,25 +42,30 @@ class FramedPortrait:
 
     def luma(self, scale: int) -> np.ndarray:
         """Y of ``rgb`` with the photo's own detail: float32 (scale * height, scale * width)."""
-        columns, rows = self._columns, self._rows
-        photo = _luma(self._photo)
+        columns, rows, photo = self._columns, self._rows, self._photo
         if scale * rows.size < len(photo):
             size = (scale * columns.size, scale * rows.size)
             photo = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
-        x, y = (
-            (axis.between(scale) + 0.5) * (side / axis.size) - 0.5
-            for axis, side in ((columns, photo.shape[1]), (rows, photo.shape[0]))
-        )
-        map_x, map_y = np.meshgrid(x.astype(np.float32), y.astype(np.float32))
-        border = cv2.BORDER_REPLICATE
-        picture = cv2.remap(photo, map_x, map_y, cv2.INTER_LANCZOS4, borderMode=border)
-        if not any(self.extended):
-            return np.asarray(picture)
+        x = (columns.between(scale) + 0.5) * (photo.shape[1] / columns.size) - 0.5
+        y = (rows.between(scale) + 0.5) * (photo.shape[0] / rows.size) - 0.5
+        # Of a large photo only what the canvas shows is looked at.
+        left, top = (max(0, int(at[0]) - 8) for at in (x, y))
+        shown = photo[top : int(y[-1]) + 9, left : int(x[-1]) + 9]
+        picture = resample(_luma(shown), x - left, y - top)
         # What was made up is out of focus: it has no more detail than the canvas shows.
-        size = (picture.shape[1], picture.shape[0])
-        soft = cv2.resize(_luma(self.rgb), size, interpolation=cv2.INTER_CUBIC)
-        weight = cv2.resize(_made_up(columns, rows, 1.0), size)
-        return np.asarray(picture + weight * (soft - picture))
+        for part in _made_up_parts(columns, rows):
+            around = tuple(slice(max(0, side.start - 3), side.stop + 3) for side in part)
+            inner = tuple(
+                slice(scale * (side.start - wide.start), scale * (side.stop - wide.start))
+                for side, wide in zip(part, around, strict=True)
+            )
+            soft = _luma(self.rgb[around])
+            size = (scale * soft.shape[1], scale * soft.shape[0])
+            soft = cv2.resize(soft, size, interpolation=cv2.INTER_CUBIC)[inner]
+            weight = cv2.resize(_made_up(columns, rows, 1.0, around), size)[inner]
+            fine = picture[tuple(slice(scale * side.start, scale * side.stop) for side in part)]
+            fine += weight * (soft - fine)
+        return picture
 
     @property
     def landmarks(self) -> np.ndarray:
@@ -222,7 +229,13 @@ def _outline(face: Face) -> np.ndarray:
 
 def _luma(rgb: np.ndarray) -> np.ndarray:
     """Y of ``rgb`` (height, width, 3): float32 (height, width)."""
-    return rgb.astype(np.float32) @ RGB_TO_YUV[0] + OFFSET[0]
+    luma = np.empty(rgb.shape[:2], np.float32)
+    weights = np.array([[*RGB_TO_YUV[0], OFFSET[0]]])
+    # In bands: the whole photo as float32 would take hundreds of megabytes.
+    for top in range(0, len(rgb), 64):
+        band = rgb[top : top + 64].astype(np.float32)
+        luma[top : top + 64] = cv2.transform(band, weights)
+    return luma
 
 
 def _resize(rgb: np.ndarray, scale: float) -> np.ndarray:
@@ -306,18 +319,37 @@ def _extend(photo: np.ndarray, columns: _Axis, rows: _Axis) -> np.ndarray:
     map_x, map_y = np.meshgrid(columns.source, rows.source)
     picture = cv2.remap(photo, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     unit = max(picture.shape[:2]) / 100
-    blurred = picture.astype(np.float32)
-    result = blurred
+    sharp = picture.astype(np.float32)
+    parts = _made_up_parts(columns, rows)
+    results = [sharp[part] for part in parts]
     for sigma, reach in ((0.5, 1.0), (1.2, 4.0), (2.4, 9.0)):
-        soft = cv2.GaussianBlur(blurred, (0, 0), sigma * unit, borderType=cv2.BORDER_REFLECT)
-        weight = _made_up(columns, rows, reach)[:, :, None]
-        result = result * (1 - weight) + soft * weight
-    return np.round(result).clip(0, 255).astype(np.uint8)
+        soft = wide_blur(sharp, sigma * unit, cv2.BORDER_REFLECT)
+        for i, part in enumerate(parts):
+            weight = _made_up(columns, rows, reach, part)[:, :, None]
+            results[i] = results[i] + weight * (soft[part] - results[i])
+    for part, result in zip(parts, results, strict=True):
+        picture[part] = np.round(result).clip(0, 255)
+    return picture
 
 
-def _made_up(columns: _Axis, rows: _Axis, reach: float) -> np.ndarray:
-    """0 in the photo, rising to 1 at ``reach`` hundredths of the canvas beyond its edge: float32
-    (height, width)."""
-    depth = np.hypot(*np.meshgrid(columns.depth, rows.depth))
-    share = np.clip(depth * 100 / (reach * max(depth.shape)), 0, 1)
-    return (share * share * (3 - 2 * share)).astype(np.float32)
+def _made_up_parts(columns: _Axis, rows: _Axis) -> list[tuple[slice, slice]]:
+    """Rectangles of the canvas, beside each other, that the photo did not cover."""
+    width, height = columns.source.size, rows.source.size
+    left, right = min(columns.before, width), max(width - columns.after, columns.before)
+    top, bottom = min(rows.before, height), max(height - rows.after, rows.before)
+    parts = (
+        (slice(0, top), slice(0, width)),
+        (slice(top, bottom), slice(0, left)),
+        (slice(top, bottom), slice(right, width)),
+        (slice(bottom, height), slice(0, width)),
+    )
+    return [part for part in parts if all(side.start < side.stop for side in part)]
+
+
+def _made_up(columns: _Axis, rows: _Axis, reach: float, part: tuple[slice, slice]) -> np.ndarray:
+    """0 in the photo, rising to 1 at ``reach`` hundredths of the canvas beyond its edge: float32,
+    over ``part`` of the canvas."""
+    depth = np.hypot(columns.depth[part[1]], rows.depth[part[0], None])
+    longest = max(columns.depth.size, rows.depth.size)
+    share = np.clip(depth * (100 / (reach * longest)), 0, 1)
+    return np.asarray(share * share * (3 - 2 * share), np.float32)
