@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from models.blur import wide_blur
 from models.warp.anatomy import smoothstep
 
 FRINGE = 0.20
@@ -68,7 +69,7 @@ def split(rgb: np.ndarray, matte: np.ndarray, unit: float) -> Layers:
     differs = cv2.dilate(cv2.blur(differs, (radius, radius)), disc)
     loose = differs * smoothstep(FRINGE, 0.5 * FRINGE, away)
     alpha = np.maximum(smoothstep(2 * CORE, CORE, away), loose).astype(np.float32)
-    alpha = cv2.GaussianBlur(alpha, (0, 0), GROWN * unit)
+    alpha = wide_blur(alpha, GROWN * unit)
     # So that at rest, where the layer covers alpha, no pixel differs by more than UNSEEN.
     most = (UNSEEN * alpha / np.maximum(1.0 - alpha, 1e-3))[..., None]
     return Layers(alpha, rgb + np.clip(behind - rgb, -most, most))
@@ -91,10 +92,10 @@ def _mirrored(rgb: np.ndarray, known: np.ndarray, unit: float) -> tuple[np.ndarr
     here = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in known.shape[::-1])), -1)
     # The nearest pixel of the edge jumps: a little smoothing keeps the image whole.
     to_edge = np.where(known[..., None], 0.0, nearest - here)
-    to_edge = cv2.GaussianBlur(to_edge.astype(np.float32), (0, 0), STEADY * unit)
+    to_edge = wide_blur(to_edge.astype(np.float32), STEADY * unit)
     depth = np.hypot(to_edge[..., 0], to_edge[..., 1]) / unit
     # Mirrored lines kink, which is seen, where mirrored colours and grain are not.
-    soft = cv2.GaussianBlur(fill(rgb, known.astype(np.float32)), (0, 0), SOFT * unit)
+    soft = wide_blur(fill(rgb, known.astype(np.float32)), SOFT * unit)
 
     def look_up(image: np.ndarray, beyond: np.ndarray | float) -> np.ndarray:
         at = here + to_edge * np.asarray(1.0 + beyond, np.float32)[..., None]
