@@ -62,7 +62,7 @@ def split(rgb: np.ndarray, matte: np.ndarray, unit: float) -> Layers:
     if known.mean() < 0.01:
         return Layers(np.ones_like(matte), rgb.copy())
     behind = fill(*_mirrored(rgb, known, unit))
-    differs = smoothstep(*DIFFERENT, np.abs(rgb - behind).max(2))
+    differs = smoothstep(*DIFFERENT, _largest(cv2.absdiff(rgb, behind)))
     # Grown, lest the ramp of the opacity cuts through what differs: it would leave a ghost behind.
     radius = max(1, round(GROWN * unit))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
@@ -71,8 +71,23 @@ def split(rgb: np.ndarray, matte: np.ndarray, unit: float) -> Layers:
     alpha = np.maximum(smoothstep(2 * CORE, CORE, away), loose).astype(np.float32)
     alpha = wide_blur(alpha, GROWN * unit)
     # So that at rest, where the layer covers alpha, no pixel differs by more than UNSEEN.
-    most = (UNSEEN * alpha / np.maximum(1.0 - alpha, 1e-3))[..., None]
-    return Layers(alpha, rgb + np.clip(behind - rgb, -most, most))
+    most = _for_each(UNSEEN * alpha / np.maximum(1.0 - alpha, 1e-3), 3)
+    plate = np.subtract(behind, rgb, out=behind)
+    np.minimum(plate, most, out=plate)
+    np.maximum(plate, np.negative(most, out=most), out=plate)
+    plate += rgb
+    return Layers(alpha, plate)
+
+
+def _largest(values: np.ndarray) -> np.ndarray:
+    """The largest of three channels: (height, width)."""
+    first, second, third = cv2.split(values)
+    return np.maximum(np.maximum(first, second, out=first), third, out=first)
+
+
+def _for_each(weight: np.ndarray, channels: int) -> np.ndarray:
+    """``weight`` (height, width) once for each channel: numpy is slow where axes are short."""
+    return weight if channels == 1 else cv2.merge([weight] * channels)
 
 
 def _mirrored(rgb: np.ndarray, known: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
@@ -89,29 +104,34 @@ def _mirrored(rgb: np.ndarray, known: np.ndarray, unit: float) -> tuple[np.ndarr
     rows, columns = np.nonzero(narrow)
     edge[labels[narrow]] = np.stack([LEVEL * columns, rows], -1)
     nearest = cv2.resize(edge[labels], known.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    here = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in known.shape[::-1])), -1)
+    columns = np.arange(known.shape[1], dtype=np.float32)
+    rows = np.arange(known.shape[0], dtype=np.float32)[:, None]
     # The nearest pixel of the edge jumps: a little smoothing keeps the image whole.
-    to_edge = np.where(known[..., None], 0.0, nearest - here)
-    to_edge = wide_blur(to_edge.astype(np.float32), STEADY * unit)
-    depth = np.hypot(to_edge[..., 0], to_edge[..., 1]) / unit
+    away_x, away_y = cv2.split(nearest)
+    away_x -= columns
+    away_y -= rows
+    away_x[known] = away_y[known] = 0.0
+    away_x, away_y = (wide_blur(away, STEADY * unit) for away in (away_x, away_y))
+    depth = cv2.magnitude(away_x, away_y) / unit
+    certain = known.astype(np.float32)
     # Mirrored lines kink, which is seen, where mirrored colours and grain are not.
-    soft = wide_blur(fill(rgb, known.astype(np.float32)), SOFT * unit)
+    soft = wide_blur(fill(rgb, certain), SOFT * unit)
 
     def look_up(image: np.ndarray, beyond: np.ndarray | float) -> np.ndarray:
-        at = here + to_edge * np.asarray(1.0 + beyond, np.float32)[..., None]
-        return cv2.remap(
-            image, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-        )
+        share = np.asarray(1.0 + beyond, np.float32)
+        x, y = away_x * share, away_y * share
+        x += columns
+        y += rows
+        return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
 
-    found = look_up(known.astype(np.float32), 1.0)
+    found = look_up(certain, 1.0)
     far = np.maximum(depth / NEAR, 1e-3)
     mirrored = look_up(soft, (1.0 - np.exp(-far)) / far)
-    mirrored += look_up(np.clip(rgb - soft, -GRAIN, GRAIN), 1.0)
+    grain = np.subtract(rgb, soft, out=soft)
+    mirrored += look_up(np.clip(grain, -GRAIN, GRAIN, out=grain), 1.0)
     trust = np.where(found > 0.9, 1.0 - smoothstep(*BEHIND, depth), 0.0)
-    return (
-        np.where(known[..., None], rgb, mirrored),
-        np.where(known, 1.0, trust).astype(np.float32),
-    )
+    cv2.copyTo(rgb, known.astype(np.uint8), mirrored)
+    return mirrored, np.where(known, 1.0, trust).astype(np.float32)
 
 
 def fill(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -120,15 +140,18 @@ def fill(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
     ``values`` is float32 (height, width, 3), ``weight`` float32 (height, width). The scheme of
     Gortler et al., "The Lumigraph", 1996, section 4.
     """
-    colours, weights = [values * weight[..., None]], [weight]
+    channels = values.shape[2]
+    colours, weights = [values * _for_each(weight, channels)], [weight]
     while min(weights[-1].shape) > 4:
         colours.append(cv2.pyrDown(colours[-1]))
         weights.append(cv2.pyrDown(weights[-1]))
-    result = colours[-1] / np.maximum(weights[-1], 1e-4)[..., None]
+    result = colours[-1] / _for_each(np.maximum(weights[-1], 1e-4), channels)
     for colour, known in zip(colours[-2::-1], weights[-2::-1], strict=True):
         size = (known.shape[1], known.shape[0])
         coarse = cv2.resize(cv2.pyrUp(result), size, interpolation=cv2.INTER_LINEAR)
-        here = colour / np.maximum(known, 1e-4)[..., None]
-        trust = np.clip(known * 1.5, 0.0, 1.0)[..., None]
-        result = here * trust + coarse * (1 - trust)
+        colour /= _for_each(np.maximum(known, 1e-4), channels)
+        colour -= coarse
+        colour *= _for_each(np.minimum(1.5 * known, 1.0), channels)
+        colour += coarse
+        result = colour
     return result
