@@ -109,7 +109,8 @@ class ExpressionFields:
         self._depth = landmarks[:, 2].astype(np.float64) / frame.unit
         self._centre = (self._points[10] + self._points[152]) / 2
         # Nothing moves around the face, beginning close by where the jaw does not reach.
-        still = [i for i in topology.FACE_OVAL if self._jaw_share(i) < 0.2]
+        still = np.array(topology.FACE_OVAL)
+        still = still[self._jaw_share(list(topology.FACE_OVAL)) < 0.2]
         oval = self._points[list(topology.FACE_OVAL)]
         self._far = np.concatenate(
             [
@@ -153,12 +154,13 @@ class ExpressionFields:
         side: int,
         extra: tuple[int, ...],
     ) -> tuple[ThinPlateSpline, np.ndarray]:
-        moves: dict[int, np.ndarray] = {}
-        for index in dict.fromkeys(_SHARED + extra):
+        skin = [
+            index
+            for index in dict.fromkeys(_SHARED + extra)
             # What lies beyond the other lip would tear at this one's side.
-            if side * self._points[index, 1] < 0 and self._inside(index):
-                continue
-            moves[index] = self._skin(index)
+            if side * self._points[index, 1] >= 0 or not self._inside(index)
+        ]
+        moves = dict(zip(skin, self._skin(skin), strict=True))
         for row, thickness in rows:
             for index in row:
                 moves[index] = self._lip(self._points[index, 0], thickness, side)
@@ -166,7 +168,7 @@ class ExpressionFields:
             moves[index] = self._lip(self._points[index, 0], 0.5, 0)
         # The inner edge is where the photo has it, more finely than a mesh knows.
         line = self._lips.upper_at if side < 0 else self._lips.lower_at
-        edge_x = np.where(_EDGE < 0, self._half_width(-1.0), self._half_width(1.0)) * _EDGE
+        edge_x = self._half_width(_EDGE) * _EDGE
         edge = np.stack([edge_x, line(edge_x)], -1)
         edge_moves = [self._lip(x, 0.0, side) for x in edge_x]
         points = np.concatenate([self._points[list(moves)], edge, self._far])
@@ -221,7 +223,7 @@ class ExpressionFields:
         move[Basis.JAW, 1] = 0.1 * JAW_DROP * abs(across)
         if side > 0:
             move[Basis.JAW, 1] += 0.12 * JAW_DROP * thickness * profile
-        half = self._half_width(x)
+        half = float(self._half_width(x))
         move[Basis.SPREAD] = 0.19 * half * across, -0.012 * abs(across) - 0.018 * outward
         # A smile's bow straightens when the lips come forward.
         bow = float(self._lips.closed_at(np.array(0.0)) - self._lips.closed_at(place))
@@ -254,15 +256,15 @@ class ExpressionFields:
         # Teeth longer than that are covered further, not shown by a lower lip.
         return min(max(tips, upper + 0.3 * TUCK_OVERLAP) - opened, 0.0) * profile**0.5
 
-    def _skin(self, index: int) -> np.ndarray:
-        """Displacements (basis, 2) of a point of the skin."""
-        x, y = self._points[index]
-        move = np.zeros((len(Basis), 2))
-        corner_x = np.sign(x) * self._half_width(x)
-        corner_y = float(self._lips.closed_at(np.array(corner_x)))
-        distance = np.hypot(x - corner_x, y - corner_y)
+    def _skin(self, indices: list[int]) -> np.ndarray:
+        """Displacements (points, basis, 2) of points of the skin."""
+        x, y = self._points[indices].T
+        move = np.zeros((len(Basis), 2, len(indices)))
         side = np.sign(x)
-        hinge = self._jaw_share(index)
+        corner_x = side * self._half_width(x)
+        corner_y = self._lips.closed_at(corner_x)
+        distance = np.hypot(x - corner_x, y - corner_y)
+        hinge = self._jaw_share(indices)
         near = np.exp(-0.5 * (distance / 0.20) ** 2)
         wide = np.exp(-0.5 * (distance / 0.34) ** 2)
         above = self._above_lip(x, y)
@@ -275,70 +277,76 @@ class ExpressionFields:
         move[Basis.CLOSE, 1] = -0.5 * self._lips.gap * hinge
         move[Basis.CLOSE, 1] += self._lips.gap * (0.25 * above - 0.1 * below)
         move[Basis.JAW, 1] = JAW_DROP * hinge * (1 - 0.62 * below) * (1 - 0.8 * near)
-        lid = smoothstep(-0.75, -0.55, np.array(y))
-        move[Basis.SPREAD] = 0.19 * abs(corner_x) * side * near, -0.012 * near
+        lid = smoothstep(-0.75, -0.55, y)
+        move[Basis.SPREAD] = 0.19 * np.abs(corner_x) * side * near, -0.012 * near
         bow = float(self._lips.closed_at(np.array(0.0))) - corner_y
-        round_x = abs(corner_x) * side * near
+        round_x = np.abs(corner_x) * side * near
         move[Basis.ROUND] = -ROUND_NARROWS * round_x, ROUND_STRAIGHTENS * bow * near
         move[Basis.ROUND_OPEN, 0] = ROUND_EASES * round_x
-        move[Basis.WIDE] = -0.05 * side * near, 0.0
+        move[Basis.WIDE, 0] = -0.05 * side * near
         move[Basis.PRESS] = 0.012 * side * near, -0.012 * below
-        move[Basis.TUCK] = 0.0, -0.03 * below - 0.012 * above
+        move[Basis.TUCK, 1] = -0.03 * below - 0.012 * above
         move[Basis.SMILE] = 0.055 * side * wide * lid, -0.07 * wide * lid
-        move[Basis.FROWN] = 0.0, 0.05 * near
-        move[Basis.BROW_UP], move[Basis.BROW_DOWN] = self._brow(index)
+        move[Basis.FROWN, 1] = 0.05 * near
+        move[Basis.BROW_UP], move[Basis.BROW_DOWN] = self._brow(indices)
         move[_OPENINGS] *= self._gape
-        return move
+        return move.transpose(2, 0, 1)
 
-    def _half_width(self, x: float) -> float:
+    def _half_width(self, x: np.ndarray | float) -> np.ndarray:
         """From the middle of the mouth to the corner on the side of ``x``, in units."""
-        return self._frame.half_width_left if x > 0 else self._frame.half_width_right
+        return np.where(
+            np.asarray(x) > 0, self._frame.half_width_left, self._frame.half_width_right
+        )
 
-    def _jaw_share(self, index: int) -> float:
-        """How far a point follows the chin: a lever about the ears, below the line to them."""
-        x, y = self._points[index]
+    def _jaw_share(self, indices: list[int]) -> np.ndarray:
+        """How far points follow the chin: a lever about the ears, below the line to them."""
+        x, y = self._points[indices].T
         ears = [topology.EAR_RIGHT, topology.EAR_LEFT]
         # A turned head has one ear nearer than the other: measure from the line between them.
         hinge_x, hinge_z = self._points[ears, 0], self._depth[ears]
         chin = np.interp(self._points[topology.CHIN, 0], hinge_x, hinge_z)
         chin -= self._depth[topology.CHIN]
-        here = np.interp(x, hinge_x, hinge_z) - self._depth[index]
+        here = np.interp(x, hinge_x, hinge_z) - self._depth[indices]
         lever = np.clip(here / max(chin, 0.3) - 0.06, 0.0, 0.94) / 0.94
         half = self._half_width(x)
-        ear_x = abs(self._points[topology.EAR_LEFT if x > 0 else topology.EAR_RIGHT, 0])
-        out = np.clip((abs(x) - half) / max(ear_x - half, 0.1), 0.0, 1.0)
+        ear_x = np.abs(np.where(x > 0, hinge_x[1], hinge_x[0]))
+        out = np.clip((np.abs(x) - half) / np.maximum(ear_x - half, 0.1), 0.0, 1.0)
         line = -0.30 * out
         # The chin is one piece of bone: its sides come down with its tip.
         lever = lever * (1.35 - 0.35 * lever)
-        return float(lever * smoothstep(line - 0.25, line + 0.40, np.array(y)))
+        return np.asarray(lever * smoothstep(line - 0.25, line + 0.40, y))
 
-    def _above_lip(self, x: float, y: float) -> float:
+    def _above_lip(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """1 at the upper lip's outer edge, 0 at the nose, between the corners only."""
         edge = self._points[0, 1]
         nose = self._points[topology.NOSE_BASE, 1]
-        across = float(self._frame.across(np.array(x)))
-        share = smoothstep(nose, edge, np.array(y)) if y < edge else 0.0
-        return float(share * opening_profile(np.array(np.clip(across, -1, 1))))
+        share = np.where(y < edge, smoothstep(nose, edge, y), 0.0)
+        return share * opening_profile(np.clip(self._frame.across(x), -1, 1))
 
-    def _below_lip(self, x: float, y: float) -> float:
+    def _below_lip(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """1 at the lower lip's outer edge, 0 halfway to the chin's tip, between the corners."""
         edge = self._points[17, 1]
         chin = self._points[topology.CHIN, 1]
-        across = float(self._frame.across(np.array(x)))
-        share = 1 - smoothstep(edge, edge + 0.6 * (chin - edge), np.array(y))
-        share *= smoothstep(edge - 0.15, edge, np.array(y))
-        return float(share * opening_profile(np.array(np.clip(across, -1, 1))))
+        share = 1 - smoothstep(edge, edge + 0.6 * (chin - edge), y)
+        share *= smoothstep(edge - 0.15, edge, y)
+        return share * opening_profile(np.clip(self._frame.across(x), -1, 1))
 
-    def _brow(self, index: int) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Displacements for a raised and for a lowered brow."""
-        x, y = self._points[index]
-        brows = topology.RIGHT_BROW_LOWER + topology.LEFT_BROW_LOWER
+    def _brow(self, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Displacements (2, points) for a raised and for a lowered brow."""
+        x, y = self._points[indices].T
         uppers = topology.RIGHT_BROW_UPPER + topology.LEFT_BROW_UPPER
-        if index in brows or index in uppers:
-            inner = np.exp(-((x / 0.35) ** 2))
-            return (0.0, -0.075 + 0.02 * inner), (-0.02 * np.sign(x) * inner, 0.05)
+        brows = topology.RIGHT_BROW_LOWER + topology.LEFT_BROW_LOWER + uppers
+        inner = np.exp(-((x / 0.35) ** 2))
+        zero = np.zeros_like(x)
+        up = np.stack([zero, -0.075 + 0.02 * inner])
+        down = np.stack([-0.02 * np.sign(x) * inner, zero + 0.05])
+        # The forehead goes along, the less the higher.
         line = float(self._points[list(uppers), 1].mean())
-        if y < line and index not in topology.FACE_OVAL:
-            near = float(np.exp(-((line - y) / 0.35)))
-            return (0.0, -0.05 * near), (0.0, 0.03 * near)
-        return (0.0, 0.0), (0.0, 0.0)
+        near = np.where(
+            (y < line) & ~np.isin(indices, topology.FACE_OVAL), np.exp(-(line - y) / 0.35), 0.0
+        )
+        is_brow = np.isin(indices, brows)
+        return (
+            np.where(is_brow, up, np.stack([zero, -0.05 * near])),
+            np.where(is_brow, down, np.stack([zero, 0.03 * near])),
+        )
