@@ -30,8 +30,11 @@ class FaceFrame:
 
     def to_frame(self, pixels: np.ndarray) -> np.ndarray:
         """Frame coordinates of pixel positions (..., 2)."""
-        offset = (pixels[..., :2] - self.origin) / self.unit
-        return np.stack([offset @ self.right, offset @ self.down], -1)
+        x = (pixels[..., 0] - self.origin[0]) / self.unit
+        y = (pixels[..., 1] - self.origin[1]) / self.unit
+        axes = [x * axis[0] + y * axis[1] for axis in (self.right, self.down)]
+        # Each axis lies in one piece: arithmetic with one of them does not skip the other.
+        return np.moveaxis(np.stack(axes), 0, -1)
 
     def to_pixels(self, frame: np.ndarray) -> np.ndarray:
         """Pixel positions of frame coordinates (..., 2)."""

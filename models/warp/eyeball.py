@@ -57,8 +57,16 @@ def catch_lights(
         usual: luma of the iris at the same distance from its middle.
         distance: from the middle of the iris, over its radius.
     """
-    spots = luma - cv2.morphologyEx(luma, cv2.MORPH_OPEN, chart.disc(0.4 * chart.shape.iris[2]))
-    spots = np.minimum(spots, luma - usual) * (distance < 0.85)
+    spots = np.zeros_like(luma)
+    disc = chart.disc(0.4 * chart.shape.iris[2])
+    inside = distance < 0.85
+    rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
+    if not rows.size:
+        return spots
+    # Opening looks twice the disc's radius far.
+    part = tuple(slice(max(0, at[0] - len(disc)), at[-1] + 1 + len(disc)) for at in (rows, columns))
+    dark = cv2.morphologyEx(luma[part], cv2.MORPH_OPEN, disc)
+    spots[part] = (luma[part] - np.maximum(dark, usual[part])) * inside[part]
     grown = cv2.dilate((spots > _SPOT).astype(np.float32), chart.disc(0.08))
     return chart.blurred(grown, 0.02)
 

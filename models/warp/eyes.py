@@ -6,12 +6,14 @@ what is done with it each frame is in ``models.warp.blink``.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
+from models.blur import wide_blur
 from models.face import topology
 from models.warp.texture import Window
 
@@ -107,7 +109,7 @@ def _find_eye(
     if outer[0] < inner[0]:
         ends, sides = ends[::-1], sides[::-1]
     half = (ends[1] - ends[0]) / 2
-    luma = cv2.GaussianBlur(luma, (0, 0), max(0.5, 0.04 * float(np.hypot(*half))))
+    luma = _softened(luma, np.stack(ends), 0.04 * float(np.hypot(*half)), 1.5)
     none = np.zeros(3)
     best, best_score = None, -np.inf
     # How far beyond the mesh's corners the lids meet differs, most of all in drawn faces.
@@ -154,7 +156,7 @@ def find_irises(luma: np.ndarray, meshes: list[np.ndarray]) -> tuple[list[np.nda
     scores = []
     for points in meshes:
         radius = _iris_radius(points)
-        soft = cv2.GaussianBlur(luma, (0, 0), max(0.5, 0.10 * radius))
+        soft = _softened(luma, points, 0.10 * radius, 1.5)
         at = (points[0] + radius * circles).astype(np.float32)
         flat = at.reshape(len(moves), -1, 2)
         ring = cv2.remap(
@@ -169,6 +171,20 @@ def find_irises(luma: np.ndarray, meshes: list[np.ndarray]) -> tuple[list[np.nda
         for points, score in zip(meshes, scores, strict=True)
     ]
     return found, float(middles[best])
+
+
+def _softened(luma: np.ndarray, points: np.ndarray, sigma: float, reach: float) -> np.ndarray:
+    """``luma`` blurred around ``points`` (n, 2), as far out as ``reach`` of their extent."""
+    sigma = max(0.5, sigma)
+    low, high = points.min(0), points.max(0)
+    margin = reach * float((high - low).max()) + 4 * sigma
+    left, top = np.maximum((low - margin).astype(int), 0)
+    right, bottom = np.maximum((high + margin).astype(int) + 1, 0)
+    part = slice(top, bottom), slice(left, right)
+    out = luma.copy()
+    if out[part].size:
+        out[part] = cv2.GaussianBlur(luma[part], (0, 0), sigma)
+    return out
 
 
 def _iris_radius(points: np.ndarray) -> float:
@@ -186,6 +202,30 @@ def _fit(points: np.ndarray) -> np.ndarray:
     return np.linalg.lstsq(system, np.concatenate([v, np.zeros(3)]), rcond=None)[0]
 
 
+@functools.cache
+def _lid_changes(is_upper: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Curves to try for a lid, around the mesh's.
+
+    Returns:
+        Places across (places,); heights of a strip's rows (rows,); changes of the form (n, 3); and
+        the row that each change puts the lid's edge in, (places, n).
+    """
+    u = np.linspace(-0.94, 0.94, 39)
+    spacing = 0.02
+    rows = np.arange(-0.44, 0.44, spacing)
+    lifts = np.arange(-0.26, 0.05, 0.02) if is_upper else np.arange(-0.02, 0.27, 0.02)
+    changes = np.array(
+        [
+            (lift, tilt, -flat if is_upper else flat)
+            for lift in lifts
+            for tilt in np.arange(-0.12, 0.13, 0.04)
+            for flat in (-0.08, 0.0, 0.08, 0.16)
+        ]
+    )
+    index = np.round((bow(u[:, None], changes.T[:, None]) - rows[0]) / spacing).astype(int)
+    return u, rows, changes, np.clip(index, 0, len(rows) - 1)
+
+
 def _to_edge(
     shape: EyeShape, form: np.ndarray, luma: np.ndarray, is_upper: bool
 ) -> tuple[np.ndarray, float]:
@@ -194,9 +234,7 @@ def _to_edge(
     Returns:
         The curve, and how well it follows an edge (about 0 to 1).
     """
-    u = np.linspace(-0.94, 0.94, 39)
-    spacing = 0.02
-    rows = np.arange(-0.44, 0.44, spacing)
+    u, rows, changes, index = _lid_changes(is_upper)
     at = shape.to_pixels(*np.broadcast_arrays(u[None], bow(u, form)[None] + rows[:, None]))
     strip = cv2.remap(
         luma,
@@ -209,23 +247,14 @@ def _to_edge(
     if is_upper:
         # Dark lashes here, bright skin a little above.
         edge[6:] = strip[:-6] - strip[6:]
-        lifts, shift = np.arange(-0.26, 0.05, 0.02), 0.035
+        shift = 0.035
     else:
         # The white of the eye ends, or the dark of the iris.
         edge[2:-2] = 0.8 * np.abs(strip[4:] - strip[:-4])
-        lifts, shift = np.arange(-0.02, 0.27, 0.02), 0.02
+        shift = 0.02
     edge /= max(float(np.percentile(edge, 97)), 4.0)
     edge = np.clip(edge, -0.3, 1.0)
-    changes = np.array(
-        [
-            (lift, tilt, -flat if is_upper else flat)
-            for lift in lifts
-            for tilt in np.arange(-0.12, 0.13, 0.04)
-            for flat in (-0.08, 0.0, 0.08, 0.16)
-        ]
-    )
-    index = np.round((bow(u[:, None], changes.T[:, None]) - rows[0]) / spacing).astype(int)
-    scores = edge[np.clip(index, 0, len(rows) - 1), np.arange(u.size)[:, None]].mean(0)
+    scores = edge[index, np.arange(u.size)[:, None]].mean(0)
     scores -= changes**2 @ (2.0, 2.5, 1.5)
     best, best_score = changes[scores.argmax()], float(scores.max())
     # The lid ends a little below the steepest place, at the roots of the lashes.
@@ -271,7 +300,7 @@ class EyeChart:
 
     def blurred(self, values: np.ndarray, sigma: float) -> np.ndarray:
         """Gaussian blur, ``sigma`` in eye units."""
-        return cv2.GaussianBlur(values, (0, 0), max(0.3, sigma * self.density))
+        return wide_blur(values, max(0.3, sigma * self.density))
 
     def disc(self, radius: float) -> np.ndarray:
         """Structuring element, ``radius`` in eye units."""

@@ -34,6 +34,17 @@ def mend_rims(texture: np.ndarray, window: Window, frame: FaceFrame, lips: LipLi
     """
     if lips.gap == 0:
         return texture
+    # Of the head's whole range only the mouth is mended.
+    x, y = 1.6 * lips.x[[0, -1]], (lips.upper.min() - 0.25, lips.lower.max() + 0.25)
+    corners = frame.to_pixels(np.stack(np.meshgrid(x, y), -1).reshape(-1, 2))
+    mouth = window.part(corners.min(0), corners.max(0))
+    part = window.samples_of(mouth)
+    out = texture.copy()
+    out[part] = _mended(texture[part], mouth, frame, lips)
+    return out
+
+
+def _mended(texture: np.ndarray, window: Window, frame: FaceFrame, lips: LipLines) -> np.ndarray:
     texture = _without_pits(texture, window, frame, lips)
     at = frame.to_frame(window.positions())
     x, y = at[..., 0], at[..., 1]

@@ -49,7 +49,24 @@ class Window:
         """Canvas pixel position of every texture sample: float64 (rows, columns, 2)."""
         x = self.left + np.arange(self.scale * self.width) / self.scale
         y = self.top + np.arange(self.scale * self.height) / self.scale
-        return np.stack(np.meshgrid(x, y), -1)
+        return np.moveaxis(np.stack(np.meshgrid(x, y)), 0, -1)
+
+    def part(self, low: np.ndarray, high: np.ndarray) -> Window:
+        """What the window shares with the rectangle between two pixel positions (2,)."""
+        start = np.array([self.left, self.top])
+        size = np.array([self.width, self.height])
+        first = np.clip(np.floor(low).astype(int) - start, 0, size - 1)
+        last = np.clip(np.ceil(high).astype(int) + 1 - start, first + 1, size)
+        (left, top), (width, height) = start + first, last - first
+        return Window(int(left), int(top), int(width), int(height), self.scale)
+
+    def samples_of(self, part: Window) -> tuple[slice, slice]:
+        """Rows and columns of this window's texture that a window inside it has."""
+        top, left = part.top - self.top, part.left - self.left
+        return (
+            slice(self.scale * top, self.scale * (top + part.height)),
+            slice(self.scale * left, self.scale * (left + part.width)),
+        )
 
     def cut(self, image: np.ndarray) -> np.ndarray:
         """The window's pixels of ``image`` (height, width, ...), its edge repeated beyond it."""
@@ -63,7 +80,13 @@ class Window:
         rows = np.arange(scale * self.top, scale * (self.top + self.height))
         columns = np.arange(scale * self.left, scale * (self.left + self.width))
         rows = np.clip(rows, 0, image.shape[0] - 1)
-        return image[rows][:, np.clip(columns, 0, image.shape[1] - 1)]
+        columns = np.clip(columns, 0, image.shape[1] - 1)
+        # Whole runs, and copies of the edges around them: single columns would be gathered.
+        inside = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        top, left = int((rows == rows[0]).sum()) - 1, int((columns == columns[0]).sum()) - 1
+        bottom = len(rows) - top - inside.shape[0]
+        right = len(columns) - left - inside.shape[1]
+        return cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_REPLICATE)
 
 
 _ROW = 4096
