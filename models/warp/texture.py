@@ -132,3 +132,20 @@ def texture(fine: np.ndarray, scale: int) -> np.ndarray:
 def plain_texture(image: np.ndarray, scale: int) -> np.ndarray:
     """A picture that is no finer than the canvas as a texture of ``scale``."""
     return texture(image.repeat(scale, 0).repeat(scale, 1), scale)
+
+
+def window_texture(luma: np.ndarray, yuv: np.ndarray, window: Window) -> np.ndarray:
+    """Y, U, V over a window: float32 (scale * h, scale * w, 3).
+
+    As cut from a texture of the whole canvas, which would take a hundred megabytes.
+
+    Args:
+        luma: the canvas's :func:`texture` of Y, of the window's scale.
+        yuv: the canvas, float32 (height, width, 3); U and V are taken from it.
+        window: of the canvas.
+    """
+    # A sample between two pixels needs the next one, too.
+    around = Window(window.left, window.top, window.width + 1, window.height + 1)
+    tint = plain_texture(around.cut(yuv[..., 1:]), window.scale)
+    rows, columns = window.scale * window.height, window.scale * window.width
+    return np.dstack([window.cut_texture(luma), tint[:rows, :columns]])
