@@ -65,8 +65,11 @@ def draw_row(
         gums: RGB, (3,).
         upper: which row.
     """
-    widths = np.array(UPPER_WIDTHS if upper else LOWER_WIDTHS)
-    bounds = np.concatenate([[0.0], np.cumsum(widths)])
+    # All in float32: at twice the canvas's resolution float64 would take a hundred megabytes.
+    x, height = x.astype(np.float32), height.astype(np.float32)
+    teeth, gums = teeth.astype(np.float32), gums.astype(np.float32)
+    widths = np.array(UPPER_WIDTHS if upper else LOWER_WIDTHS, np.float32)
+    bounds = np.concatenate([[0.0], np.cumsum(widths)]).astype(np.float32)
     reach = np.abs(x)
     number = np.clip(np.searchsorted(bounds, reach.ravel(), "right") - 1, 0, len(widths) - 1)
     number = number.reshape(x.shape)
@@ -74,14 +77,14 @@ def draw_row(
     t = 2 * (reach - bounds[number]) / widths[number] - 1
     arc = np.clip(reach / bounds[-1], 0, 1)
     if upper:
-        length = size * np.array([1.0, 0.88, 1.0, 0.76, 0.70, 0.67])[number]
-        shorter = np.array([0.0, 0.014, 0.004, 0.010, 0.013, 0.016])[number]
-        corner = np.array([0.014, 0.018, 0.024, 0.016, 0.012, 0.012])[number]
+        length = _of_each([1.0, 0.88, 1.0, 0.76, 0.70, 0.67], number) * size
+        shorter = _of_each([0.0, 0.014, 0.004, 0.010, 0.013, 0.016], number)
+        corner = _of_each([0.014, 0.018, 0.024, 0.016, 0.012, 0.012], number)
     else:
-        length = size * np.array([1.0, 1.0, 1.12, 0.88, 0.80, 0.80])[number]
-        shorter = np.array([0.0, 0.002, -0.004, 0.006, 0.010, 0.014])[number]
-        corner = np.array([0.008, 0.010, 0.020, 0.014, 0.012, 0.012])[number]
-    pointed = (number == 2).astype(float)
+        length = _of_each([1.0, 1.0, 1.12, 0.88, 0.80, 0.80], number) * size
+        shorter = _of_each([0.0, 0.002, -0.004, 0.006, 0.010, 0.014], number)
+        corner = _of_each([0.008, 0.010, 0.020, 0.014, 0.012, 0.012], number)
+    pointed = (number == 2).astype(np.float32)
     above = height - shorter - corner * (np.abs(t) ** (3.5 - 2.0 * pointed))
     """Height above the tooth's own edge."""
     soft = 0.006
@@ -103,3 +106,8 @@ def draw_row(
     if not upper:
         rgb = rgb * 0.80
     return rgb, opacity * (1 - smoothstep(0.94, 1.06, reach / bounds[-1]))
+
+
+def _of_each(values: list[float], number: np.ndarray) -> np.ndarray:
+    """A measure of each tooth, for the ``number`` of the tooth at every place."""
+    return np.array(values, np.float32)[number]

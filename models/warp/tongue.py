@@ -26,6 +26,7 @@ def draw_tongue(x: np.ndarray, y: np.ndarray, colour: np.ndarray) -> tuple[np.nd
         y: heights below the line of the closed lips, units.
         colour: RGB of its flesh in full light, (3,).
     """
+    x, y, colour = (values.astype(np.float32) for values in (x, y, colour))
     across = np.abs(x) / HALF_WIDTH
     below = y - 0.008 - ARCH * across**2
     near = smoothstep(0.0, LENGTH, below)

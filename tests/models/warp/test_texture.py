@@ -42,4 +42,4 @@ def test_a_part_of_a_window_lies_where_its_samples_are() -> None:
     part = window.part(np.array([24.5, 2.0]), np.array([31.2, 14.0]))
     assert (part.left, part.top, part.width, part.height, part.scale) == (24, 10, 9, 5, 3)
     rows, columns = window.samples_of(part)
-    assert np.array_equal(window.positions()[rows, columns], part.positions())
+    assert np.allclose(window.positions()[rows, columns], part.positions())
