@@ -54,7 +54,10 @@ class FramedPortrait:
         picture = resample(_luma(shown), x - left, y - top)
         # What was made up is out of focus: it has no more detail than the canvas shows.
         for part in _made_up_parts(columns, rows):
-            around = tuple(slice(max(0, side.start - 3), side.stop + 3) for side in part)
+            around = (
+                slice(max(0, part[0].start - 3), part[0].stop + 3),
+                slice(max(0, part[1].start - 3), part[1].stop + 3),
+            )
             inner = tuple(
                 slice(scale * (side.start - wide.start), scale * (side.stop - wide.start))
                 for side, wide in zip(part, around, strict=True)
@@ -326,7 +329,7 @@ def _extend(photo: np.ndarray, columns: _Axis, rows: _Axis) -> np.ndarray:
         soft = wide_blur(sharp, sigma * unit, cv2.BORDER_REFLECT)
         for i, part in enumerate(parts):
             weight = _made_up(columns, rows, reach, part)[:, :, None]
-            results[i] = results[i] + weight * (soft[part] - results[i])
+            results[i] = np.asarray(results[i] + weight * (soft[part] - results[i]), np.float32)
     for part, result in zip(parts, results, strict=True):
         picture[part] = np.round(result).clip(0, 255)
     return picture

@@ -141,10 +141,12 @@ def guided_filter(guide: np.ndarray, mask: np.ndarray, radius: int, epsilon: flo
         (c02 * cross[0] + c12 * cross[1] + c22 * cross[2]) / det,
     ]
     b = mean_mask - sum(x * m for x, m in zip(a, means, strict=True))
-    smooth, *slopes = (
-        cv2.resize(mean(x), full.shape[1::-1], interpolation=cv2.INTER_LINEAR) for x in (b, *a)
-    )
-    for slope, channel in zip(slopes, cv2.split(full), strict=True):
-        slope *= channel
-        smooth += slope
+
+    def at_full_size(image: np.ndarray) -> np.ndarray:
+        size = (full.shape[1], full.shape[0])
+        return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+
+    smooth = at_full_size(mean(b))
+    for slope, channel in zip(a, cv2.split(full), strict=True):
+        smooth += at_full_size(mean(slope)) * channel
     return smooth

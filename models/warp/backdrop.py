@@ -101,8 +101,8 @@ def _mirrored(rgb: np.ndarray, known: np.ndarray, unit: float) -> tuple[np.ndarr
         (~narrow).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )
     edge = np.zeros((labels.max() + 1, 2), np.float32)
-    rows, columns = np.nonzero(narrow)
-    edge[labels[narrow]] = np.stack([LEVEL * columns, rows], -1)
+    edge_rows, edge_columns = np.nonzero(narrow)
+    edge[labels[narrow]] = np.stack([LEVEL * edge_columns, edge_rows], -1)
     nearest = cv2.resize(edge[labels], known.shape[::-1], interpolation=cv2.INTER_NEAREST)
     columns = np.arange(known.shape[1], dtype=np.float32)
     rows = np.arange(known.shape[0], dtype=np.float32)[:, None]

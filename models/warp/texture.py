@@ -109,9 +109,8 @@ def look_up(image: np.ndarray, at: np.ndarray) -> np.ndarray:
     count = len(at)
     if count == 0:
         return np.empty((0, *image.shape[2:]), image.dtype)
-    folded = np.zeros((-(-count // _ROW) * _ROW, 2), np.float32)
-    folded[:count] = at
-    folded = folded.reshape(-1, _ROW, 2)
+    folded = np.zeros((-(-count // _ROW), _ROW, 2), np.float32)
+    folded.reshape(-1, 2)[:count] = at
     samples = cv2.remap(image, folded[..., 0], folded[..., 1], cv2.INTER_LINEAR)
     return np.asarray(samples.reshape(-1, *image.shape[2:])[:count])
 

@@ -14,7 +14,15 @@ from models.warp.renderer import render
 SMALL = [(64, 64), (66, 64), (96, 72), (72, 96), (130, 98), (160, 120), (322, 242), (448, 448)]
 """Widths and heights, odd multiples of two among them."""
 FOUR_TO_THREE = [(320, 240), (640, 480), (960, 720), (1280, 960)]
-OTHER_RATIOS = [(480, 640), (720, 960), (720, 720), (854, 480), (1280, 720), (1080, 1080)]
+OTHER_RATIOS = [
+    (480, 640),
+    (720, 960),
+    (960, 1280),
+    (720, 720),
+    (1280, 1280),
+    (854, 480),
+    (1280, 720),
+]
 
 
 @pytest.mark.parametrize("size", [*SMALL, *FOUR_TO_THREE, *OTHER_RATIOS])
