@@ -309,11 +309,12 @@ class EyeChart:
 
 
 def lash_colour(rgb: np.ndarray, shape: EyeShape) -> np.ndarray:
-    """Colour of the lash line: float64 (3,)."""
+    """Colour of the lash line: float64 (3,). Never bluer than red: that is the iris's edge."""
     u = np.linspace(-0.7, 0.7, 40)
     v = bow(u, shape.upper)[None] + np.linspace(-0.08, 0.0, 5)[:, None]
     at = np.round(shape.to_pixels(*np.broadcast_arrays(u[None], v))).astype(int)
     height, width = rgb.shape[:2]
     colours = rgb[np.clip(at[..., 1], 0, height - 1), np.clip(at[..., 0], 0, width - 1)]
     flat = colours.reshape(-1, 3).astype(np.float64)
-    return flat[flat.sum(1).argsort()[: len(flat) // 5]].mean(0)
+    red, green, blue = flat[flat.sum(1).argsort()[: len(flat) // 5]].mean(0)
+    return np.array([red, min(green, red), min(blue, red)])

@@ -14,10 +14,30 @@ from models.warp.eyes import EyeChart, bow
 
 _SHADOW, _HAIR = 0.62, 0.42
 """Light over that of the brightest skin nearby: skin's in shadow, and at most that of lashes."""
-_GRAIN = 0.05
-"""Details finer than this are grain, in eye units."""
+_GRAIN = 0.10
+"""Details finer than this are the skin's texture, in eye units."""
+_CHEEK = 0.40
+"""How far below the lower lid there are no lashes any more, in eye units."""
+_LID_BAND = (0.12, 0.55)
+"""Heights above the lash line, in eye units, whose skin is what the shut lid looks like."""
+_LID_RANKS = (0.70, 0.95)
+"""Of that skin's pixels, from the darkest to the brightest, the share that counts: darker ones are
+lashes and folds, brighter ones gloss."""
+_LID_LIGHT = (0.70, 1.08)
+"""Limits of that skin's light over the light of the skin around the eye."""
+_LID_SHARE, _LID_TINT = 0.45, 0.15
+"""How much of the difference from there the lid keeps, in light and in colour: part of it is lashes
+and the shade of a fold, which smooths out."""
 LASH_RANGE = (-0.25, 0.80)
 """Heights above the lash line, in eye units, that the lashes' chart covers."""
+
+
+_LASH_STRENGTH, _LASH_MOST = (0.30, 0.75), 0.85
+"""Opacity of the lash line, by the photo's own, and the most of it anywhere."""
+_SHORT_LASHES = 0.8
+"""Opacity at their roots, over that of the lash line, of lashes the photo does not show."""
+_LASH_LENGTHS, _LASH_APART = (0.16, 0.55), 0.07
+"""Their lengths, and the distance over which these change, in eye units."""
 
 
 def shut_eye(chart: EyeChart, photo: np.ndarray) -> np.ndarray:
@@ -46,6 +66,9 @@ def shut_eye(chart: EyeChart, photo: np.ndarray) -> np.ndarray:
     hair = cv2.morphologyEx(hair.astype(np.float32), cv2.MORPH_CLOSE, chart.disc(0.06))
     unknown = cv2.dilate(np.maximum(eye, hair).astype(np.float32), chart.disc(0.06))
     skin = chart.blurred(fill(photo, 1 - unknown), 0.08)
+    lid = smoothstep(0.45, 0.10, above) * smoothstep(0.10, 0.0, below)
+    lid = lid * smoothstep(1.25, 0.80, np.abs(u))
+    skin += lid[..., None] * (_lid_colours(chart, photo, skin) - skin)
     skin[..., 0] += _grain(chart, photo[..., 0], below)
     # The eyeball bulges: light falls on its middle, less on the lid's edge.
     down = -above / np.maximum(-above - below, 0.15)
@@ -56,6 +79,32 @@ def shut_eye(chart: EyeChart, photo: np.ndarray) -> np.ndarray:
     skin[..., 0] = (skin[..., 0] - 16.0) * (1 + bulge) + 16.0
     covered = chart.blurred(unknown, 0.06)
     return photo + (skin - photo) * covered[..., None]
+
+
+def _lid_colours(chart: EyeChart, photo: np.ndarray, skin: np.ndarray) -> np.ndarray:
+    """Y, U, V of the lid: those of the photo's skin right above the lashes, in the shade of the
+    brow or painted, not those of the cheek. Float32 (rows, columns, 3), alike along a column.
+
+    Args:
+        chart: of the eye.
+        photo: over it.
+        skin: from around the eye, over it.
+    """
+    u, line = chart.u[0], bow(chart.u[0], chart.shape.upper)
+    high = max(min(_LID_BAND[1], 0.6 * chart.shape.room), _LID_BAND[0] + 0.1)
+    rows = chart.row(line - np.linspace(_LID_BAND[0], high, 24)[:, None]).astype(np.float32)
+    columns = np.broadcast_to(np.arange(len(u), dtype=np.float32), rows.shape)
+    band = cv2.remap(photo, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    order = band[..., 0].argsort(0)
+    first, last = (round(share * len(order)) for share in _LID_RANKS)
+    colours = np.take_along_axis(band, order[first:last, :, None], 0).mean(0)
+    under = np.clip(chart.row(line + 0.1).round().astype(int), 0, len(skin) - 1)
+    around = skin[under, np.arange(len(u))]
+    light = (colours[:, 0] - 16.0) / np.maximum(around[:, 0] - 16.0, 1.0)
+    light = np.clip(light, *_LID_LIGHT) ** _LID_SHARE
+    colours[:, 0] = 16.0 + (around[:, 0] - 16.0) * light
+    colours[:, 1:] = around[:, 1:] + _LID_TINT * (colours[:, 1:] - around[:, 1:])
+    return chart.blurred(np.broadcast_to(colours, skin.shape).copy(), 0.25)
 
 
 def _strokes(chart: EyeChart, light: np.ndarray) -> np.ndarray:
@@ -81,14 +130,14 @@ def _shifted(values: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.nd
 
 
 def _grain(chart: EyeChart, luma: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Grain of the skin under the eye, turned over onto the lid: float32 like ``luma``."""
+    """Texture of the skin under the eye, turned over onto the lid: float32 like ``luma``."""
     fine = luma - chart.blurred(luma, _GRAIN)
-    source = (below > 0.28) & (below < 0.9) & (np.abs(chart.u) < 0.8)
-    limit = 2.5 * 1.4826 * float(np.median(np.abs(fine[source]))) if source.any() else 0.0
+    source = (below > _CHEEK) & (below < _CHEEK + 0.55) & (np.abs(chart.u) < 0.8)
+    limit = 2.0 * 1.4826 * float(np.median(np.abs(fine[source]))) if source.any() else 0.0
     fine = np.clip(fine, -limit, limit)
-    # Mirrored at the line 0.28 below the lid.
-    rows = chart.row(2 * (bow(chart.u, chart.shape.lower) + 0.28) - chart.v)
-    rows = _bounce(rows, chart.row(bow(chart.u, chart.shape.lower) + 0.28), 0.6 * chart.density)
+    # Mirrored at a line below the lower lashes.
+    start = bow(chart.u, chart.shape.lower) + _CHEEK
+    rows = _bounce(chart.row(2 * start - chart.v), chart.row(start), 0.55 * chart.density)
     columns = np.broadcast_to(np.arange(luma.shape[1], dtype=np.float32), luma.shape)
     return _shifted(fine, columns, rows)
 
@@ -97,6 +146,15 @@ def _bounce(rows: np.ndarray, start: np.ndarray, length: float) -> np.ndarray:
     """``rows`` folded to and fro into ``start`` to ``start + length``."""
     phase = np.abs((rows - start) / length) % 2.0
     return start + length * np.minimum(phase, 2.0 - phase)
+
+
+def _short_lashes(u: np.ndarray) -> np.ndarray:
+    """Lengths of lashes, in eye units, at places ``u``: uneven, the outer ones longer."""
+    random = np.random.default_rng(0)
+    places = np.arange(-1.5, 1.5, _LASH_APART)
+    places = places + random.uniform(-0.4, 0.4, len(places)) * _LASH_APART
+    lengths = random.uniform(*_LASH_LENGTHS, len(places))
+    return np.interp(u, places, lengths)
 
 
 def lash_chart(
@@ -130,8 +188,20 @@ def lash_chart(
     # They stand beside the outer corner, too.
     towards = u * chart.shape.outer
     opacity *= smoothstep(1.5, 1.2, towards) * smoothstep(-1.05, -0.75, towards)
+    # As dark as the photo's lash line, without the shade that an open lid throws on the eyeball.
+    strength = opacity[(height[:, 0] > 0.0) & (height[:, 0] < 0.10)].mean(0)
+    strength = cv2.GaussianBlur(strength[None], (0, 0), 0.15 * chart.density)[0]
+    strength = np.clip(strength, *_LASH_STRENGTH) * smoothstep(1.05, 0.70, np.abs(u))
+    lengths = _short_lashes(u)
+    # Lashes end unevenly, and there are fewer towards the corners.
+    opacity *= (1 - 0.45 * smoothstep(0.05, 1.6 * lengths, height)) * _LASH_MOST
+    opacity *= 1 - 0.5 * smoothstep(0.60, 1.05, np.abs(u))
+    # Where the photo shows no lashes there are short ones, too fine to be told apart.
+    share = np.clip(height / lengths, 0.0, 1.0)
+    short = _SHORT_LASHES * strength * (1 - share) ** 2 * (height > 0)
+    opacity = np.maximum(opacity, short)
     # Lids that meet show a line, lashes or not.
-    line = 0.5 * np.exp(-(((height - 0.01) / 0.04) ** 2)) * smoothstep(1.0, 0.6, np.abs(u))
+    line = strength * np.exp(-(((height - 0.01) / 0.04) ** 2))
     opacity = np.maximum(opacity, line).astype(np.float32)
     # Lashes get shorter when they turn: no finer than the pixels can show then.
     return cv2.GaussianBlur(opacity, (0, 0), sigmaX=0.5, sigmaY=1.3)
