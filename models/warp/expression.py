@@ -75,7 +75,7 @@ def opening_profile(across: np.ndarray, roundness: float = 0.0) -> np.ndarray:
     ``roundness`` 0 is a lens with pointed corners, as of lips just parted; 1 nearly an ellipse.
     """
     arch = np.clip(1.0 - np.abs(across / COMMISSURE) ** (2.1 + 0.3 * roundness), 0.0, 1.0)
-    return arch ** (0.9 - 0.34 * roundness)
+    return arch ** (0.86 - 0.38 * roundness)
 
 
 class ExpressionFields:
@@ -219,7 +219,8 @@ class ExpressionFields:
         reach = -UPPER_SHARE if side < 0 else (1 - UPPER_SHARE)
         # An even share of what there is: thin lips never vanish.
         move[Basis.OPEN, 1] = sink + reach * profile - LIP_THINS * own * outward
-        move[Basis.OPEN, 0] = -0.10 * across
+        # The corners come in more than the lips beside them: the outline turns round them.
+        move[Basis.OPEN, 0] = -0.10 * across * abs(across) ** 2
         move[Basis.JAW, 1] = 0.1 * JAW_DROP * abs(across)
         if side > 0:
             move[Basis.JAW, 1] += 0.12 * JAW_DROP * thickness * profile
@@ -235,7 +236,7 @@ class ExpressionFields:
         move[Basis.TUCK, 1] -= 0.3 * own * max(outward, 0.0)
         move[Basis.SMILE] = 0.055 * across, -0.075 * across * across
         move[Basis.FROWN] = -0.01 * across, 0.05 * across * across
-        for basis, roundness in ((Basis.WIDE, 0.9), (Basis.ROUND_OPEN, 0.8)):
+        for basis, roundness in ((Basis.WIDE, 0.65), (Basis.ROUND_OPEN, 0.8)):
             rounder = 0.0 if side == 0 else float(opening_profile(np.array(across), roundness))
             move[basis, 1] = (reach - CORNER_DROP) * (rounder - profile)
         # Stretched lips are thinner, pouting ones are not.

@@ -7,10 +7,10 @@ import pytest
 
 from models.face import topology
 from models.i420 import rgb_to_yuv
-from models.warp.anatomy import face_frame
+from models.warp.anatomy import FaceFrame, face_frame
 from models.warp.basis import coefficients
 from models.warp.expression import ExpressionFields
-from models.warp.lips import find_lip_lines
+from models.warp.lips import COMMISSURE, LipLines, find_lip_lines
 from models.warp.motion import INDEX, rest
 
 
@@ -21,6 +21,19 @@ def moved(fields: np.ndarray, **channels: float) -> np.ndarray:
         motion[INDEX[name]] = value
     weights = coefficients(motion)
     return np.tensordot(weights, fields, 1)
+
+
+def narrowed(
+    landmarks: np.ndarray, lips: LipLines, share: float
+) -> tuple[FaceFrame, np.ndarray, LipLines]:
+    """The face with a mouth of ``share`` of its width."""
+    landmarks = landmarks.copy()
+    frame = face_frame(landmarks)
+    points = frame.to_frame(landmarks)
+    mouth = [61, 291, *topology.LIPS_INNER_UPPER, *topology.LIPS_INNER_LOWER]
+    points[mouth, 0] *= share
+    landmarks[:, :2] = frame.to_pixels(points)
+    return face_frame(landmarks), landmarks, replace(lips, x=lips.x * share)
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +81,7 @@ def test_a_round_mouth_that_opens_wide_is_not_the_narrow_one_of_oo(framed, lips)
 @pytest.mark.parametrize("narrower", [1.0, 0.75])
 def test_a_narrow_mouth_opens_less(framed, lips, narrower) -> None:
     """Or it would be a hole taller than wide."""
-    landmarks = framed.landmarks.copy()
-    frame = face_frame(landmarks)
-    points = frame.to_frame(landmarks)
-    mouth = [61, 291, *topology.LIPS_INNER_UPPER, *topology.LIPS_INNER_LOWER]
-    points[mouth, 0] *= narrower
-    landmarks[:, :2] = frame.to_pixels(points)
-    frame, lips = face_frame(landmarks), replace(lips, x=lips.x * narrower)
+    frame, landmarks, lips = narrowed(framed.landmarks, lips, narrower)
     expression = ExpressionFields(landmarks, frame, lips, np.zeros_like(lips.x) + 0.04)
     middle = np.array([[0.0, float(lips.closed_at(np.array(0.0)))]])
     upper, lower = (
@@ -83,3 +90,25 @@ def test_a_narrow_mouth_opens_less(framed, lips, narrower) -> None:
     width = (frame.half_width_left + frame.half_width_right) / 0.8
     assert lower - upper == pytest.approx(0.3 * min(width, 1.0), abs=0.03)
     assert (narrower < 1.0) == (width < 1.0)
+
+
+@pytest.mark.parametrize(("aperture", "angle"), [(0.25, 90.5), (0.40, 134.0)])
+def test_an_open_mouth_has_round_corners(framed, lips, aperture, angle) -> None:
+    """Seen from a corner, even the lips of a narrow mouth part at a wide angle, in degrees."""
+    frame = face_frame(framed.landmarks)
+    share = 0.66 / (frame.half_width_left + frame.half_width_right)
+    frame, landmarks, lips = narrowed(framed.landmarks, lips, share)
+    expression = ExpressionFields(landmarks, frame, lips, np.zeros_like(lips.x) + 0.04)
+    x = np.linspace(COMMISSURE * lips.x[0], COMMISSURE * lips.x[-1], 801)
+    at = np.stack([x, lips.closed_at(x)], -1)
+    upper, lower = (
+        at + moved(fields(at), aperture=aperture, jaw=2 * aperture).T
+        for fields in (expression.upper, expression.lower)
+    )
+    apart = 0.0
+    for corner, order in ((0, 1), (-1, -1)):
+        for edge in (upper, lower):
+            away = (edge - edge[corner])[::order]
+            near = away[np.hypot(*away.T).searchsorted(0.04)]
+            apart += np.degrees(np.arctan2(abs(near[1]), abs(near[0])))
+    assert apart / 2 > angle
