@@ -16,6 +16,9 @@ CLOSED_GAP = 0.035
 COMMISSURE = 0.96
 """Where the opening ends, as a position across the mouth. Beyond it the lips stay joined: they go
 round the corner of an open mouth, which lies inside the corner of the red."""
+_SEAM, _SEAM_CONTRAST = 0.010, 0.85
+"""Most of the dark line between closed lips that is hidden once they part, half of its height in
+units; and how dark it is at least, over the lips."""
 _SAMPLES = 161
 _REACH = 0.06
 _OFFSETS = np.arange(-_REACH, _REACH + 0.002, 0.004)
@@ -36,6 +39,8 @@ class LipLines:
     """Upper edge of the lower lip; equals ``upper`` where the photo's lips are closed."""
     gap: float
     """Gap between the lips in the photo's middle, units; 0 when closed."""
+    seam: float = 0.0
+    """Half the height of the dark line between closed lips, units."""
 
     def upper_at(self, x: np.ndarray) -> np.ndarray:
         """Height of the upper lip's edge; beyond the corners it goes on levelling out."""
@@ -80,7 +85,8 @@ def find_lip_lines(landmarks: np.ndarray, frame: FaceFrame, yuv: np.ndarray) -> 
         strip = _strip(blurred, frame, x, line)[..., 0]
         strip = strip - strip.mean(0)
         line = line + _best_path(strip / (np.abs(strip).mean() + 1.0))
-        return LipLines(x, line, line.copy(), 0.0)
+        seam = _seam(_strip(blurred, frame, x, line)[..., 0])
+        return LipLines(x, line, line.copy(), 0.0, seam)
     bulge = np.sin(np.linspace(0.0, np.pi, _SAMPLES)) ** 0.5
     for edge, outer, side in (
         (upper, through(topology.LIPS_MIDDLE_UPPER), -1),
@@ -124,6 +130,18 @@ def _strip(image: np.ndarray, frame: FaceFrame, x: np.ndarray, line: np.ndarray)
     return cv2.remap(image, at[..., 0], at[..., 1], cv2.INTER_LINEAR)
 
 
+def _seam(luma: np.ndarray) -> float:
+    """Half the height of the dark line in the middle of a strip (offsets, samples), units."""
+    away = np.abs(np.linspace(-1.0, 1.0, luma.shape[1])) < 0.7
+    profile = np.median(luma[:, away], axis=1) - 16.0
+    lip = float(np.median(profile[(np.abs(_OFFSETS) > 0.02) & (np.abs(_OFFSETS) < 0.04)]))
+    dark = float(profile[np.abs(_OFFSETS) < 0.008].min())
+    if dark > _SEAM_CONTRAST * lip:
+        return 0.0
+    inside = (profile < (dark + lip) / 2) & (np.abs(_OFFSETS) < 0.03)
+    return min(float(inside.sum()) * float(_OFFSETS[1] - _OFFSETS[0]) / 2, _SEAM)
+
+
 def _best_path(cost: np.ndarray) -> np.ndarray:
     """The smooth path of least cost (offsets, samples), by dynamic programming: (samples,)."""
     count = cost.shape[1]
@@ -151,8 +169,10 @@ def lip_masks(window: Window, frame: FaceFrame, lips: LipLines) -> tuple[np.ndar
     at = frame.to_frame(window.positions())
     x, y = at[..., 0], at[..., 1]
     across = np.abs(frame.across(x))
-    below_upper = (y - lips.upper_at(x)) * frame.unit
-    below_lower = (y - lips.lower_at(x)) * frame.unit
+    # The dark line of closed lips belongs to neither: it would go round an open mouth as if drawn.
+    seam = lips.seam * smoothstep(1.0, 0.8, across)
+    below_upper = (y - lips.upper_at(x) + seam) * frame.unit
+    below_lower = (y - lips.lower_at(x) - seam) * frame.unit
     # The hole ends at the corners.
     half = (frame.half_width_left + frame.half_width_right) / 2 * frame.unit
     depth = np.minimum(below_upper, (COMMISSURE + 0.04 - across) * half)

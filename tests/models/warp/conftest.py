@@ -104,7 +104,11 @@ def smiling(framed, identity, pose, mesh) -> Smile:
     columns, rows = np.meshgrid(np.arange(rgb.shape[1]), np.arange(rgb.shape[0]))
     at = frame.to_frame(np.stack([columns, rows], -1).astype(float))
     x, y = at[..., 0], at[..., 1]
-    teeth = (y > lips.upper_at(x)) & (y < lips.upper_at(x) + 0.09) & (y < lips.lower_at(x) - 0.01)
+    teeth = (
+        (y > lips.upper_at(x) + 0.012)
+        & (y < lips.upper_at(x) + 0.09)
+        & (y < lips.lower_at(x) - 0.01)
+    )
     teeth &= np.abs(x) < 0.26
     stripes = 0.92 + 0.08 * np.cos(2 * np.pi * x / 0.1)
     rgb[teeth] = (YELLOW * stripes[..., None])[teeth].astype(np.uint8)
