@@ -83,7 +83,7 @@ def _without_pits(
     at = frame.to_frame(window.positions())
     x, y = at[..., 0], at[..., 1]
     across = np.abs(frame.across(x))
-    here = smoothstep(0.68, 0.85, across) * (1 - smoothstep(1.3, 1.5, across))
+    here = smoothstep(0.50, 0.68, across) * (1 - smoothstep(1.3, 1.5, across))
     places = np.linspace(1.5 * lips.x[0], 1.5 * lips.x[-1], 241)
     steps = np.linspace(0.0, _CORNER, 40)[:, None]
     on_upper = y < lips.closed_at(x)
