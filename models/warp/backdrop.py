@@ -12,6 +12,14 @@ from models.warp.anatomy import smoothstep
 
 FRINGE = 0.20
 """How far outside its matte, in units, things may belong to the person: loose hair and shadows."""
+BUSY, BUSY_AROUND = (8.0, 24.0), 0.35
+"""Standard deviation of the background's light, of 255, from which it is no longer a plain wall,
+and from which it is nothing like one; and over which distance, in units."""
+BUSY_FRINGE = 0.4
+"""How much of ``FRINGE`` is left there."""
+FOREIGN, FOREIGN_LEAST = (1.5, 2.3), 6.0
+"""Distance from the background's mean colour, in standard deviations of it and as much as this in
+steps of 255, from which a colour is hardly, and from which it is not of the background."""
 CORE = 0.03
 """How far outside the matte everything does, in units: mattes are not precise."""
 DIFFERENT = (4.0, 14.0)
@@ -61,13 +69,21 @@ def split(rgb: np.ndarray, matte: np.ndarray, unit: float) -> Layers:
     known = away > FRINGE
     if known.mean() < 0.01:
         return Layers(np.ones_like(matte), rgb.copy())
+    # A wall goes on as it is further out, furniture does not: there only what is of no colour of
+    # the background around counts as the person's.
+    busy, foreign = _surroundings(rgb, known, unit)
+    reach = FRINGE * (1 - (1 - BUSY_FRINGE) * busy)
+    known |= (away > reach) & (foreign < 0.5)
     behind = fill(*_mirrored(rgb, known, unit))
     differs = smoothstep(*DIFFERENT, _largest(cv2.absdiff(rgb, behind)))
     # Grown, lest the ramp of the opacity cuts through what differs: it would leave a ghost behind.
     radius = max(1, round(GROWN * unit))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     differs = cv2.dilate(cv2.blur(differs, (radius, radius)), disc)
-    loose = differs * smoothstep(FRINGE, 0.5 * FRINGE, away)
+    loose = np.maximum(
+        smoothstep(reach, 0.5 * reach, away), foreign * smoothstep(FRINGE, 0.5 * FRINGE, away)
+    )
+    loose *= differs
     alpha = np.maximum(smoothstep(2 * CORE, CORE, away), loose).astype(np.float32)
     alpha = wide_blur(alpha, GROWN * unit)
     # So that at rest, where the layer covers alpha, no pixel differs by more than UNSEEN.
@@ -88,6 +104,31 @@ def _largest(values: np.ndarray) -> np.ndarray:
 def _for_each(weight: np.ndarray, channels: int) -> np.ndarray:
     """``weight`` (height, width) once for each channel: numpy is slow where axes are short."""
     return weight if channels == 1 else cv2.merge([weight] * channels)
+
+
+def _surroundings(rgb: np.ndarray, known: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
+    """How much the background around each place varies, 0 (a wall) to 1; and how much the place
+    itself is of none of its colours, 0 to 1. Float32 (height, width) both.
+
+    Args:
+        rgb: float32 (height, width, 3).
+        known: bool (height, width), what is background for certain.
+        unit: distance of the pupils in pixels.
+    """
+    shape = known.shape[::-1]
+    size = shape[0] // 8, shape[1] // 8
+    colour = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    weight = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    weight = (weight > 0.99).astype(np.float32)[..., None]
+    sums = np.dstack([weight, weight * colour, weight * colour * colour])
+    sums = cv2.GaussianBlur(sums, (0, 0), BUSY_AROUND * unit / 8)
+    total, mean, square = np.split(sums / np.maximum(sums[..., :1], 1e-3), (1, 4), axis=2)
+    spread = np.sqrt(np.maximum(square - mean * mean, 0.0)) * np.minimum(total, 1.0)
+    busy = smoothstep(*BUSY, spread.mean(2)).astype(np.float32)
+    coarse = np.dstack([busy, mean, spread + FOREIGN_LEAST])
+    fine = cv2.resize(coarse, shape, interpolation=cv2.INTER_LINEAR).astype(np.float32)
+    apart = (np.abs(rgb - fine[..., 1:4]) / fine[..., 4:]).max(2)
+    return fine[..., 0], smoothstep(*FOREIGN, apart).astype(np.float32)
 
 
 def _mirrored(rgb: np.ndarray, known: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:

@@ -48,6 +48,20 @@ def test_hair_moves_with_the_head_and_the_wall_beside_it_does_not() -> None:
     assert alpha[118:122, 90:94].max() < 0.1
 
 
+def test_a_bright_window_beside_the_hair_stays_and_hair_of_no_colour_of_it_does_not() -> None:
+    """Bars across a window are not the person's, however little they go on as mirrored."""
+    rgb, matte = _scene()
+    lock = (matte == 0) & (rgb.max(2) < 40)
+    rows, columns = np.mgrid[:240, :320]
+    bars = (rows + columns) // 9 % 2 == 0
+    rgb[~lock & (matte == 0)] = np.where(bars, 235.0, 150.0)[~lock & (matte == 0), None]
+    away = cv2.distanceTransform((matte < 0.5).astype(np.uint8), cv2.DIST_L2, 5) / UNIT
+    alpha = split(rgb, matte, UNIT).alpha
+    beside = (away > 0.14) & (away < 0.2) & (columns < 160)
+    assert alpha[beside].mean() < 0.15
+    assert alpha[120, 224] > 0.8
+
+
 def test_shoulders_stay_when_the_head_tilts(framed, pose) -> None:
     frame = face_frame(framed.landmarks)
     rest, tilted = (
