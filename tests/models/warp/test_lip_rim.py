@@ -40,10 +40,10 @@ def test_the_line_of_closed_lips_does_not_go_round_the_open_mouth(framed, pose) 
     rgb = framed.rgb.copy()
     rgb[line & (np.abs(frame.across(at[..., 0])) < 0.9)] = (30, 12, 10)
     who = build_identity(replace(framed, rgb=rgb))
-    green = torch.tensor([180.0, 40.0, 40.0]).reshape(1, 3, 1, 1)
-    empty = replace(who, inside=who.inside * 0, cavity=green, black=green)
-    (picture,) = render([pose(empty, aperture=0.25, jaw=0.5)])
-    grid = who.mouth.grid
+    green = np.array([180.0, 40.0, 40.0], np.float32)
+    mouth = replace(who.mouth, inside=who.mouth.inside * 0, cavity=green, black=green)
+    (picture,) = render([pose(replace(who, mouth=mouth), aperture=0.25, jaw=0.5)])
+    grid = mouth.field.grid
     area = slice(grid.top, grid.top + round(who.unit)), slice(grid.left, grid.left + grid.width)
     open_ = i420_to_rgb(picture)[area].astype(int)
     hole = open_[..., 1] > open_[..., 0] + 20

@@ -8,8 +8,8 @@ import pytest
 from models.engine import Canvas
 from models.face import frame_portrait
 from models.i420 import i420_to_rgb
-from models.warp.identity import build_identity
-from models.warp.renderer import render
+from models.warp.build.identity import build_identity
+from models.warp.render import render
 
 SMALL = [(64, 64), (66, 64), (96, 72), (72, 96), (130, 98), (160, 120), (322, 242), (448, 448)]
 """Widths and heights, odd multiples of two among them."""
