@@ -36,7 +36,7 @@ from models.warp.lip_rim import mend_rims
 from models.warp.lips import LipLines, find_lip_lines, lip_masks
 from models.warp.mouth import MouthTextures, draw_mouth, rigid_layers
 from models.warp.teeth import BEHIND_LIPS
-from models.warp.texture import Window, plain_texture, texels_per_pixel, texture
+from models.warp.texture import Window, plain_texture, texels_per_pixel, texture, window_texture
 
 STILL = 0.003
 """Displacement by all expressions together, in units, that nobody sees."""
@@ -82,8 +82,12 @@ class _Photo:
     landmarks: np.ndarray
     frame: FaceFrame
     texels: int
-    detail: np.ndarray
-    """Y, U, V as a texture: float32 (texels * height, texels * width, 3)."""
+    luma: np.ndarray
+    """Y as a texture: float32 (texels * height, texels * width)."""
+
+    def around(self, window: Window) -> np.ndarray:
+        """Y, U, V of a window of the same texels: float32 (rows, columns, 3)."""
+        return window_texture(self.luma, self.yuv, window)
 
     def field(self, grid: CoarseGrid, skin: list[np.ndarray], inside: list[np.ndarray]) -> Field:
         """Displacement fields of layers of skin and of what lies behind the lips, each given by
@@ -109,8 +113,7 @@ def build_identity(framed: Framed) -> WarpIdentity:
     texels = texels_per_pixel(width, height)
     yuv = rgb_to_yuv(rgb)
     luma = texture(framed.luma(texels), texels)
-    detail = np.dstack([luma, plain_texture(yuv[:, :, 1:], texels)])
-    photo = _Photo(rgb, yuv, landmarks, face_frame(landmarks), texels, detail)
+    photo = _Photo(rgb, yuv, landmarks, face_frame(landmarks), texels, luma)
     frame = photo.frame
     lips = find_lip_lines(landmarks, frame, yuv)
     inside = draw_mouth(rgb, landmarks, frame, lips, 0.6 * max(1.0, framed.scale))
@@ -185,7 +188,7 @@ def _mouth(
     jaw = inside_jaw(photo.landmarks, frame, frame.to_frame(grid.pixels()))
     window = Window(grid.left, grid.top, grid.width, grid.height, texels)
     window = window.grown(round(REACH * frame.unit))
-    skin = mend_rims(window.cut_texture(photo.detail), window, frame, lips)
+    skin = mend_rims(photo.around(window), window, frame, lips)
     depth, ramp = lip_masks(replace(window, scale=1), frame, lips)
     layers = inside.layers[:, [0, 3, 1, 2]].transpose(0, 2, 3, 1)
     return MouthLayers(
@@ -208,14 +211,11 @@ def _mouth(
 
 def _eyes(photo: _Photo, grid: CoarseGrid) -> tuple[EyeLayers, EyeLayers]:
     """Both eyes; their patches lie inside ``grid``."""
-    frame, yuv, detail = photo.frame, photo.yuv, photo.detail
-    frames = find_frames(yuv, photo.landmarks, frame)
-    if frames is not None:
-        # Under the frames of glasses lids move as if there were none; the frames lie over them.
-        yuv = without_frames(yuv, frames)
-        hidden = plain_texture(frames, photo.texels)[..., None]
-        detail = detail + hidden * (plain_texture(yuv, photo.texels) - detail)
-    shapes = find_eyes(photo.landmarks, yuv)
+    frame, bare = photo.frame, photo
+    glasses = find_frames(photo.yuv, photo.landmarks, frame)
+    if glasses is not None:
+        bare = _without_glasses(photo, glasses)
+    shapes = find_eyes(photo.landmarks, bare.yuv)
     longest = max(_length(shape, frame) for shape in shapes)
     size = (
         _even(frame.unit * max(0.86, 3.1 * longest)),
@@ -223,34 +223,42 @@ def _eyes(photo: _Photo, grid: CoarseGrid) -> tuple[EyeLayers, EyeLayers]:
     )
     density = photo.texels * frame.unit * longest
     right, left = (
-        _eye(photo, detail, frames, grid, shape, EyeChart(shape, density), size) for shape in shapes
+        _eye(bare, glasses, grid, shape, EyeChart(shape, density), size) for shape in shapes
     )
     return right, left
 
 
+def _without_glasses(photo: _Photo, glasses: np.ndarray) -> _Photo:
+    """The photo with skin in the place of the frames of glasses: lids move as if there were none,
+    and the frames are laid over them again."""
+    yuv = without_frames(photo.yuv, glasses)
+    hidden = plain_texture(glasses, photo.texels)
+    luma = photo.luma + hidden * (plain_texture(yuv[..., 0], photo.texels) - photo.luma)
+    return replace(photo, yuv=yuv, luma=luma)
+
+
 def _eye(
     photo: _Photo,
-    detail: np.ndarray,
-    frames: np.ndarray | None,
+    glasses: np.ndarray | None,
     grid: CoarseGrid,
     shape: EyeShape,
     chart: EyeChart,
     size: tuple[int, int],
 ) -> EyeLayers:
-    """One eye: ``detail`` is the photo's texture without glasses, ``frames`` their opacity."""
+    """One eye of a photo without glasses; ``glasses`` is the opacity of their frames."""
     frame, texels = photo.frame, photo.texels
     patch = replace(shape.patch(size), scale=texels)
     x = int(np.clip(patch.left - grid.left, 0, grid.width - size[0])) // 2 * 2
     y = int(np.clip(patch.top - grid.top, 0, grid.height - size[1])) // 2 * 2
     window = patch.grown(round(REACH * frame.unit))
-    around = window.cut_texture(detail)
+    around = photo.around(window)
     seen = chart.cut(around, window)
     colour = rgb_to_yuv(lash_colour(photo.rgb, shape))
     shut = shut_eye(chart, seen)
     ball, lights = eyeball(chart, seen)
-    glasses = None
-    if frames is not None:
-        glasses = _bytes(255 * chart.cut(window.cut(frames), replace(window, scale=1)))
+    over = None
+    if glasses is not None:
+        over = _bytes(255 * chart.cut(window.cut(glasses), replace(window, scale=1)))
     along = shape.along @ shape.along
     inverse = np.stack([shape.along, shape.down]) / along
     to_skin = np.column_stack([shape.along, shape.down, shape.centre - (window.left, window.top)])
@@ -262,7 +270,7 @@ def _eye(
         ball=_bytes(ball[..., 0]),
         ball_chroma=_bytes(ball[..., 1:]),
         lashes=_bytes(255 * lash_chart(chart, seen, shut, colour)),
-        glasses=glasses,
+        glasses=over,
         to_own=np.column_stack([inverse, -inverse @ shape.centre]).astype(np.float32),
         to_skin=(texels * to_skin).astype(np.float32),
         upper=np.asarray(shape.upper, np.float32),

@@ -98,7 +98,7 @@ def test_dim_mouths_get_dim_teeth(framed, pose, mesh) -> None:
 
 def test_teeth_in_a_slit_are_shaded_warm(pose, identity) -> None:
     """Parted a little, lips throw a shade on the teeth, and it is not blue."""
-    narrow, wide = (i420_to_rgb(p) for p in render([pose(aperture=0.07), pose(aperture=0.3)]))
+    narrow, wide = (i420_to_rgb(p) for p in render([pose(aperture=0.05), pose(aperture=0.3)]))
     grid, unit = identity.mouth.field.grid, identity.unit
     x, y = grid.left + grid.width // 2 + int(0.06 * unit), int(grid.top + 0.52 * unit)
 
