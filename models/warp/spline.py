@@ -11,6 +11,8 @@ _ZERO_AT = 3.0
 """Distance at which the kernel is 0. Any distance gives the same field: it adds a multiple of r^2
 to the kernel, and of that the sum over all points is constant. One as large as the distances that
 occur keeps the terms small, which cancel in float32."""
+_NOTHING = np.empty((0, 0), np.float32)
+"""To be added to a product."""
 
 
 class ThinPlateSpline:
@@ -47,15 +49,19 @@ class ThinPlateSpline:
         """Values at the points ``at`` (m, 2): float32 (m, k)."""
         n = len(self._points)
         out = np.empty((len(at), coefficients.shape[1]), np.float32)
-        coefficients = coefficients.astype(np.float32)
+        kernel_part = coefficients[:n].astype(np.float32)
         for start in range(0, len(at), _SLICE):
-            part = at[start : start + _SLICE].astype(np.float32)
-            affine = part @ coefficients[n + 1 :] + coefficients[n]
-            # Not numpy's product: its threads wait for each other, which takes many times as long
-            # as products of this size on a machine that has more to do.
-            out[start : start + len(part)] = cv2.gemm(
-                _kernel(part, self._points), coefficients[:n], 1.0, affine, 1.0
-            )
+            part = at[start : start + _SLICE]
+            affine = coefficients[n] + part @ coefficients[n + 1 :]
+            kernel = _kernel(part, self._points)
+            if kernel_part.shape[1] == 1:
+                # Summed in pairs, which rounds less.
+                curved = (kernel * kernel_part[:, 0]).sum(1)[:, None]
+            else:
+                # Not numpy's product: its threads wait for each other, which takes many times as
+                # long as products of this size on a machine that has more to do.
+                curved = cv2.gemm(kernel, kernel_part, 1.0, _NOTHING, 0.0)
+            out[start : start + len(part)] = affine + curved
         return out
 
 
