@@ -18,31 +18,47 @@ PIVOT_BELOW_CHIN = 0.25
 PIVOT_BEHIND_EARS = 0.1
 
 
-def head_fields(landmarks: np.ndarray, frame: FaceFrame, at: np.ndarray) -> np.ndarray:
-    """Fields of head motion at frame positions ``at`` (m, 2): float32 (FIELDS, m), units.
+class HeadFields:
+    """The fields of one head's motion.
 
-    The rotation is a sum of the first three by :func:`head_coefficients`.
+    Args:
+        landmarks: (478, 3), pixels.
+        frame: of the same face.
     """
-    points = frame.to_frame(landmarks)
-    chin = points[topology.CHIN]
-    pivot = np.array([points[[10, 152], 0].mean(), chin[1] + PIVOT_BELOW_CHIN])
-    weight = _head_weight(points, at)
-    depth, axis = _depth(landmarks, points, frame, at)
-    breath = smoothstep(chin[1] + 0.2, chin[1] + 1.2, at[:, 1])
-    fields = np.stack(
-        [
-            weight * (at[:, 0] - pivot[0]),
-            weight * (at[:, 1] - pivot[1]),
-            weight * (axis - depth),
-            weight,
-            0.35 + 0.65 * breath,
-        ]
-    )
-    return fields.astype(np.float32)
+
+    def __init__(self, landmarks: np.ndarray, frame: FaceFrame) -> None:
+        points = frame.to_frame(landmarks)
+        self._points = points
+        depth = landmarks[:, 2].astype(np.float64) / frame.unit
+        ears = [topology.EAR_RIGHT, topology.EAR_LEFT]
+        self._axis = float(depth[ears].mean()) + PIVOT_BEHIND_EARS
+        self._nearest = float(depth.min()) - 0.05
+        self._spline, self._solution = _depth_spline(points, depth, self._axis)
+
+    def __call__(self, at: np.ndarray) -> np.ndarray:
+        """Fields at frame positions ``at`` (m, 2): float32 (FIELDS, m), units.
+
+        The rotation is a sum of the first three by :func:`head_coefficients`.
+        """
+        chin = self._points[topology.CHIN]
+        pivot = np.array([self._points[[10, 152], 0].mean(), chin[1] + PIVOT_BELOW_CHIN])
+        weight = _head_weight(self._points, at)
+        depth = self._spline(self._solution, at)[:, 0].clip(self._nearest, self._axis)
+        breath = smoothstep(chin[1] + 0.2, chin[1] + 1.2, at[:, 1])
+        fields = np.stack(
+            [
+                weight * (at[:, 0] - pivot[0]),
+                weight * (at[:, 1] - pivot[1]),
+                weight * (self._axis - depth),
+                weight,
+                0.35 + 0.65 * breath,
+            ]
+        )
+        return fields.astype(np.float32)
 
 
 def pushed_back(fields: np.ndarray, by: float) -> np.ndarray:
-    """``fields`` of :func:`head_fields` for what lies ``by`` units behind the face's surface."""
+    """``fields`` of :class:`HeadFields` for what lies ``by`` units behind the face's surface."""
     out = fields.copy()
     out[2] -= by * fields[3]
     return out
@@ -88,12 +104,10 @@ def _head_weight(points: np.ndarray, at: np.ndarray) -> np.ndarray:
     return 1 - smoothstep(start, chin + 1.15 - 0.9 * beside, at[:, 1])
 
 
-def _depth(
-    landmarks: np.ndarray, points: np.ndarray, frame: FaceFrame, at: np.ndarray
-) -> tuple[np.ndarray, float]:
-    """Depth at ``at`` in units, continued from the face to hair and neck; and of the axis."""
-    depth = landmarks[:, 2].astype(np.float64) / frame.unit
-    axis = float(depth[[topology.EAR_RIGHT, topology.EAR_LEFT]].mean()) + PIVOT_BEHIND_EARS
+def _depth_spline(
+    points: np.ndarray, depth: np.ndarray, axis: float
+) -> tuple[ThinPlateSpline, np.ndarray]:
+    """Depth of the face's ``points``, units, continued to hair and neck, as far as the axis."""
     oval = list(topology.FACE_OVAL)
     centre = (points[10] + points[152]) / 2
     rim = centre + (points[oval] - centre) * 1.35
@@ -109,5 +123,4 @@ def _depth(
         ]
     )
     spline = ThinPlateSpline(where, smoothing=2e-2)
-    field = spline(spline.solve(values[:, None]), at)[:, 0]
-    return np.clip(field, depth.min() - 0.05, axis), axis
+    return spline, spline.solve(values[:, None])

@@ -17,7 +17,7 @@ from models.warp.eyeball import eyeball
 from models.warp.eyes import EYEBALL, EyeChart, EyeShape, find_eyes, lash_colour
 from models.warp.glasses import find_frames, without_frames
 from models.warp.grid import CoarseGrid
-from models.warp.head import head_fields, pushed_back
+from models.warp.head import HeadFields, pushed_back
 from models.warp.identity import EyeLayers, Field, MouthLayers, WarpIdentity
 from models.warp.jaw import inside_jaw, jaw_sheet
 from models.warp.layout import (
@@ -81,6 +81,7 @@ class _Photo:
     """float32 (height, width, 3)."""
     landmarks: np.ndarray
     frame: FaceFrame
+    head: HeadFields
     texels: int
     luma: np.ndarray
     """Y as a texture: float32 (texels * height, texels * width)."""
@@ -93,7 +94,7 @@ class _Photo:
         """Displacement fields of layers of skin and of what lies behind the lips, each given by
         its expression, (basis, 2, nodes)."""
         nodes = self.frame.to_frame(grid.nodes().reshape(-1, 2))
-        head = head_fields(self.landmarks, self.frame, nodes)
+        head = self.head(nodes)
         behind = pushed_back(head, BEHIND_LIPS)
         layers = [np.concatenate([e[:, 0], e[:, 1], head]) for e in skin]
         layers += [np.concatenate([e[:, 0], e[:, 1], behind]) for e in inside]
@@ -113,8 +114,8 @@ def build_identity(framed: Framed) -> WarpIdentity:
     texels = texels_per_pixel(width, height)
     yuv = rgb_to_yuv(rgb)
     luma = texture(framed.luma(texels), texels)
-    photo = _Photo(rgb, yuv, landmarks, face_frame(landmarks), texels, luma)
-    frame = photo.frame
+    frame = face_frame(landmarks)
+    photo = _Photo(rgb, yuv, landmarks, frame, HeadFields(landmarks, frame), texels, luma)
     lips = find_lip_lines(landmarks, frame, yuv)
     inside = draw_mouth(rgb, landmarks, frame, lips, 0.6 * max(1.0, framed.scale))
     expression = ExpressionFields(landmarks, frame, lips, inside.bite)
@@ -218,8 +219,8 @@ def _eyes(photo: _Photo, grid: CoarseGrid) -> tuple[EyeLayers, EyeLayers]:
     shapes = find_eyes(photo.landmarks, bare.yuv)
     longest = max(_length(shape, frame) for shape in shapes)
     size = (
-        _even(frame.unit * max(0.86, 3.1 * longest)),
-        _even(frame.unit * max(0.80, 2.9 * longest)),
+        min(_even(frame.unit * max(0.86, 3.1 * longest)), grid.width),
+        min(_even(frame.unit * max(0.80, 2.9 * longest)), grid.height),
     )
     density = photo.texels * frame.unit * longest
     right, left = (

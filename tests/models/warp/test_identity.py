@@ -9,7 +9,7 @@ from models.engine import Canvas
 from models.face import topology
 from models.warp.anatomy import face_frame
 from models.warp.build.identity import REACH, build_identity
-from models.warp.head import head_coefficients, head_fields
+from models.warp.head import HeadFields, head_coefficients
 from models.warp.lips import find_lip_lines
 from models.warp.motion import INDEX, rest
 from models.warp.render import render
@@ -61,7 +61,7 @@ def test_textures_reach_as_far_as_the_head_carries_eyes_and_lips(framed) -> None
     """Else the border of a texture shows as a line beside the eye."""
     frame = face_frame(framed.landmarks)
     parts = [*topology.RIGHT_EYE_CORNERS, *topology.LEFT_EYE_CORNERS, topology.CHIN]
-    fields = head_fields(framed.landmarks, frame, frame.to_frame(framed.landmarks[parts]))
+    fields = HeadFields(framed.landmarks, frame)(frame.to_frame(framed.landmarks[parts]))
     furthest = {"yaw": 6.0, "pitch": 6.0, "roll": 6.0, "sway_x": 0.08, "sway_y": 0.05}
     for signs in product((-1, 1), repeat=len(furthest)):
         motion = rest()
