@@ -22,7 +22,7 @@ from worker.events import SegmentEnded, SegmentReason, SegmentStarted
 from worker.ledger import Ledger
 from worker.metrics import Metrics
 from worker.performer import Performer
-from worker.render_thread import Rendered, RenderThread
+from worker.render_pool import Rendered, RenderPool
 from worker.rooms.port import MEDIA_RATE, SAMPLES_PER_FRAME, Room
 from worker.speech import Segment, Speech
 
@@ -77,7 +77,7 @@ class Playout:
         room: Room,
         speech: Speech,
         performer: Performer,
-        renders: RenderThread,
+        renders: RenderPool,
         metrics: Metrics,
         now_ns: Callable[[], int],
         emit: Callable[[SegmentStarted | SegmentEnded], None],

@@ -36,7 +36,7 @@ from worker.ingress import (
 )
 from worker.metrics import Metrics
 from worker.register import EndedSessions, Entry, token_digest
-from worker.render_thread import RenderThread
+from worker.render_pool import RenderPool
 from worker.rooms import file, whep
 from worker.rooms.port import PlatformNotInstalled, Room
 from worker.session import Session
@@ -68,7 +68,7 @@ class Worker:
         self._load_engine = load_engine
         self._clock = clock or SystemClock()
         self._engine: Engine | None = None
-        self._renders: RenderThread | None = None
+        self._renders: RenderPool | None = None
         self._capacity = settings.max_sessions or 1
         self._draining = False
         self._entries: dict[str, Entry] = {}
@@ -86,7 +86,7 @@ class Worker:
         self._engine = await asyncio.to_thread(self._load_engine)
         if self.settings.max_sessions is None and measure_capacity is not None:
             self._capacity = await asyncio.to_thread(measure_capacity, self._engine)
-        self._renders = RenderThread(self._engine, self._clock.now_ns)
+        self._renders = RenderPool(self._engine, self._clock.now_ns)
         self._renders.start()
         self._tell_metrics()
         logger.info("worker ready", engine=self._engine.name, capacity=self._capacity)
@@ -246,7 +246,7 @@ class Worker:
             return identity
 
     def _open(
-        self, engine: Engine, renders: RenderThread, request: SessionRequest, identity: Identity
+        self, engine: Engine, renders: RenderPool, request: SessionRequest, identity: Identity
     ) -> Entry:
         seed = int.from_bytes(hashlib.sha256(request.session_id.encode()).digest()[:4], "big")
         session = Session(

@@ -26,7 +26,7 @@ from worker.ingress import SessionInfo, SessionOver, SpeakReceipt, speech_sample
 from worker.metrics import Metrics
 from worker.performer import Performer
 from worker.playout import Playout, PlayoutFigures
-from worker.render_thread import RenderThread
+from worker.render_pool import RenderPool
 from worker.rooms.port import Room, RoomError, RoomEvent
 from worker.settings import LifecycleSettings
 from worker.speech import Speech
@@ -63,7 +63,7 @@ class Session:
         canvas: Canvas,
         actor: Actor,
         room: Room,
-        renders: RenderThread,
+        renders: RenderPool,
         clock: Clock,
         metrics: Metrics,
         expiration: datetime | None = None,

@@ -16,7 +16,7 @@ from models.engine import Canvas
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import FlapActor, FlapEngine, FlapIdentity, FlapPose
 from worker.performer import Performer
-from worker.render_thread import Rendered, RenderThread
+from worker.render_pool import Rendered, RenderPool
 
 FRAME_NS = 40_000_000
 MS = 1_000_000
@@ -113,7 +113,7 @@ class Day:
 
     def __init__(self, engine: SlowEngine) -> None:
         self.engine = engine
-        self.renders = RenderThread(engine, engine.clock.now_ns)
+        self.renders = RenderPool(engine, engine.clock.now_ns)
         self.seats: list[Seat] = []
 
     def seat(self, speaks: Callable[[int], bool], ahead_frames: int = 8) -> Seat:

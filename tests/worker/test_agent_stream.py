@@ -25,7 +25,7 @@ from tests.fakes.livekit_server import LiveKitServer, running_livekit  # noqa: E
 from worker.agent_stream import AgentStream  # noqa: E402
 from worker.clock import SystemClock  # noqa: E402
 from worker.metrics import Metrics  # noqa: E402
-from worker.render_thread import RenderThread  # noqa: E402
+from worker.render_pool import RenderPool  # noqa: E402
 from worker.rooms.whep import WhepRoom  # noqa: E402
 from worker.session import Session  # noqa: E402
 
@@ -161,7 +161,7 @@ async def scene(
     server: Callable[[], AbstractAsyncContextManager] = running_livekit,
 ) -> AsyncIterator[Scene]:
     engine = FlapEngine()
-    renders = RenderThread(engine, time.monotonic_ns)
+    renders = RenderPool(engine, time.monotonic_ns)
     renders.start()
     identity = engine.prepare(np.zeros((1, 1, 3), np.uint8), Canvas(64, 64))
     clock = SystemClock()

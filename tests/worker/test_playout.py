@@ -11,7 +11,7 @@ from worker.events import SegmentEnded, SegmentStarted
 from worker.metrics import Metrics
 from worker.performer import Performer
 from worker.playout import Playout
-from worker.render_thread import Rendered, RenderThread
+from worker.render_pool import Rendered, RenderPool
 from worker.speech import Speech
 
 
@@ -21,7 +21,7 @@ class Stage:
     def __init__(self, room: MemoryRoom, engine: FlapEngine) -> None:
         self.room, self.engine = room, engine
         self.events: list[SegmentStarted | SegmentEnded] = []
-        self.renders = RenderThread(engine, time.monotonic_ns)
+        self.renders = RenderPool(engine, time.monotonic_ns)
         identity = engine.prepare(np.zeros((1, 1, 3), np.uint8), Canvas(64, 64))
         performer = Performer(engine.actor(identity))
         self.speech = Speech(performer)

@@ -23,7 +23,7 @@ from worker.events import (
 )
 from worker.ingress import SessionOver
 from worker.metrics import Metrics
-from worker.render_thread import RenderThread
+from worker.render_pool import RenderPool
 from worker.rooms.port import RoomError
 from worker.session import Session
 from worker.settings import LifecycleSettings
@@ -38,7 +38,7 @@ def engine():
 
 @pytest.fixture
 def renders(engine):
-    thread = RenderThread(engine, time.monotonic_ns)
+    thread = RenderPool(engine, time.monotonic_ns)
     thread.start()
     yield thread
     thread.stop()

@@ -25,7 +25,7 @@ from tests.worker.rooms.signals import SILENCE, flat, tone
 from worker.clock import NS_PER_MS, NS_PER_SECOND, SystemClock, samples_to_ns
 from worker.events import SegmentEnded, SessionReady
 from worker.metrics import Metrics
-from worker.render_thread import RenderThread
+from worker.render_pool import RenderPool
 from worker.rooms.daily import DailyRoom
 from worker.rooms.daily_sdk import initialise, publishing_settings, split_url
 from worker.rooms.port import SAMPLES_PER_FRAME, RoomError
@@ -578,7 +578,7 @@ async def test_two_hundred_sessions_leave_nothing(capfd: pytest.CaptureFixture[s
 @pytest.fixture
 async def play() -> AsyncIterator[Callable[[FakeDaily], Session]]:
     engine = FlapEngine()
-    renders = RenderThread(engine, time.monotonic_ns)
+    renders = RenderPool(engine, time.monotonic_ns)
     renders.start()
     identity = engine.prepare(np.zeros((1, 1, 3), np.uint8), CANVAS)
     sessions = []

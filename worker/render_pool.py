@@ -74,7 +74,7 @@ class _Request:
         return math.inf if self.required else self.deadline_ns
 
 
-class RenderThread:
+class RenderPool:
     """Owns the engine's frame-rate work. Use as: ``start``, any number of ``submit``, ``stop``."""
 
     def __init__(self, engine: Engine, now_ns: Callable[[], int]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from models.engine import Canvas
 from tests.fakes.engine import IDLE, LOUD, FlapEngine
 from worker.performer import Performer
-from worker.render_thread import RenderThread
+from worker.render_pool import RenderPool
 
 CANVAS = Canvas(64, 64)
 
@@ -20,7 +20,7 @@ def engine():
 
 @pytest.fixture
 def renders(engine):
-    thread = RenderThread(engine, time.monotonic_ns)
+    thread = RenderPool(engine, time.monotonic_ns)
     thread.start()
     yield thread
     thread.stop()
@@ -30,7 +30,7 @@ def performer(engine: FlapEngine) -> Performer:
     return Performer(engine.actor(engine.prepare(np.zeros((1, 1, 3), np.uint8), CANVAS)))
 
 
-def need(renders: RenderThread, one: Performer, generation: int, speaking: bool):
+def need(renders: RenderPool, one: Performer, generation: int, speaking: bool):
     """Ask for a frame that is rendered however late it is."""
     return renders.submit(one, generation, speaking, time.monotonic_ns(), required=True)
 
@@ -124,7 +124,7 @@ async def test_one_session_s_fault_does_not_end_the_others(engine, renders):
 
 
 async def test_stop_cancels_what_waits_and_ends_the_thread(engine):
-    thread = RenderThread(engine, time.monotonic_ns)
+    thread = RenderPool(engine, time.monotonic_ns)
     engine.gate.clear()
     thread.start()
     at_work = need(thread, performer(engine), 0, False)
