@@ -51,7 +51,7 @@ def engine_loader(settings: WorkerSettings) -> Callable[[], Engine]:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if device == "cpu":
-            torch.set_num_threads(settings.render_threads)
+            torch.set_num_threads(1)  # the pool's threads are enough
         if settings.engine == "ditto":
             from models.ditto.engine import DittoEngine
 

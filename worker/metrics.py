@@ -23,7 +23,7 @@ _JOIN_BUCKETS = (0.1, 0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 20, 30, 60)
 class Metrics:
     """All metrics of one worker, in a registry of their own.
 
-    Thread-safe: the render thread and the event loop both report. Durations are in seconds.
+    Thread-safe: the render threads and the event loop both report. Durations are in seconds.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,9 @@
-"""A session's actor as the render thread drives it.
+"""A session's actor as the render pool drives it.
 
 The event loop never waits for a network to run: it leaves notes (speech heard, segment finished,
-cut) in a queue, and the render thread carries them out in order before the actor's next frame.
+cut) in a queue, and a render thread carries them out in order before the actor's next frame. One
+render thread at a time is at work on a session (``worker.render_pool``), so that there is no lock:
+a deque's two ends may be used by two threads.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ RESTS_AFTER = 8
 
 class Performer:
     """Feeds one actor. ``hear``, ``finish`` and ``cut`` belong to the event loop's thread,
-    the rest to the render thread."""
+    the rest to the render thread that is at work on the session."""
 
     def __init__(self, actor: Actor) -> None:
         self._actor = actor
@@ -29,7 +31,7 @@ class Performer:
         self._generation = 0
         self._acted = 0
         self.dropped_in_a_row = 0
-        """Frames that were not rendered since the last one that was; the render thread's count."""
+        """Frames that were not rendered since the last one that was; the render pool's count."""
         self.fault: Exception | None = None
         """What went wrong while motion was worked out; the next frame raises it."""
         self._number = next(_numbers)
@@ -49,7 +51,7 @@ class Performer:
 
     @property
     def actor(self) -> Actor:
-        """The actor; the render thread's, as soon as there is one."""
+        """The actor; the render pool's, as soon as there is one."""
         return self._actor
 
     def perform(self, generation: int, speaking: bool) -> Pose | None:
@@ -77,7 +79,7 @@ class Performer:
         return resting and (self._acted + self._number) % stride != 0
 
     def listen(self) -> None:
-        """Carry out what the event loop left notes of. The render thread's."""
+        """Carry out what the event loop left notes of. The render pool's."""
         while self._notes:
             kind, value = self._notes.popleft()
             if kind == "hear":

@@ -164,7 +164,7 @@ class Playout:
             self._report(event)
 
     def _plan(self) -> None:
-        """Keep one frame (two in speech) on its way through the render thread."""
+        """Keep one frame (two in speech) on its way through the render pool."""
         while True:
             now_ns = self._now_ns()
             speaking = self._speech.can_take(now_ns)

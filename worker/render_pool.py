@@ -1,11 +1,15 @@
-"""The one thread that acts and renders, for all sessions of the process.
+"""The threads that act and render, for all sessions of the process.
 
-Sessions ask for their next frame; the thread takes what is waiting, nearest deadline first, and
-renders it in one batch. Who went without a picture goes before the others, so that too much work
-slows everybody's pictures and freezes nobody's. A frame that would miss its deadline is acted (so
-that motion stays in step with the sound) but not rendered: late video is dropped before it costs
-anything, and the next frame gets the time. Idle faces give way to speaking ones: they are served
-after them, and under load less often (``worker.shedding``).
+Sessions ask for their next frame; a thread takes what is most urgent, nearest deadline first. An
+engine that renders batches has one thread, which takes what is waiting together; any other engine
+has as many as the machine has cores to spare. The frames of one session are acted and rendered in
+order: while a thread is at work on a session, no other takes that session's next frame.
+
+Who went without a picture goes before the others, so that too much work slows everybody's pictures
+and freezes nobody's. A frame that would miss its deadline is acted (so that motion stays in step
+with the sound) but not rendered: late video is dropped before it costs anything, and the next frame
+gets the time. Idle faces give way to speaking ones: they are served after them, and under load less
+often (``worker.shedding``).
 
 Where motion is dear, it is worked out for many sessions at once before they need it
 (``worker.thinking``).
@@ -14,10 +18,10 @@ Where motion is dear, it is worked out for many sessions at once before they nee
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 import math
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -74,37 +78,62 @@ class _Request:
         return math.inf if self.required else self.deadline_ns
 
 
-class RenderPool:
-    """Owns the engine's frame-rate work. Use as: ``start``, any number of ``submit``, ``stop``."""
+def pool_size(engine: Engine, threads: int) -> int:
+    """How many of ``threads`` an engine has a use for: one where it renders batches."""
+    batches = engine.preferred_batch > 1 or isinstance(engine, ThinkingEngine)
+    return 1 if batches else max(1, threads)
 
-    def __init__(self, engine: Engine, now_ns: Callable[[], int]) -> None:
+
+class RenderPool:
+    """Owns the engine's frame-rate work. Use as: ``start``, any number of ``submit``, ``stop``.
+
+    ``threads``: how many render, at most; see ``pool_size``.
+    """
+
+    def __init__(self, engine: Engine, now_ns: Callable[[], int], threads: int = 1) -> None:
         self._engine = engine
         self._now_ns = now_ns
-        self._requests: list[_Request] = []
+        count = pool_size(engine, threads)
+        self._lock = threading.Condition()
+        """Guards all that follows, except what is marked otherwise."""
+        self._requests: dict[Performer, deque[_Request]] = {}
+        """What waits, by session and in the order it was asked for."""
+        self._at_work: set[Performer] = set()
+        """Sessions that a thread acts or renders for."""
         self._orders = itertools.count()
-        self._wake = threading.Condition()
         self._stopping = False
         self._expected_ns = 0.0
-        """Render time of a frame, as experience has it; the render thread's own."""
-        self._shedding = Shedding()
+        """Time a thread takes to render a frame, as experience has it."""
+        self._shedding = Shedding(count)
         self._seen_ns: dict[Performer, int] = {}
-        """Sessions, and when each was seen last."""
+        """Sessions, and when each was seen last. Of the one thread of an engine that thinks."""
         self._thinking = Thinking(engine, now_ns) if isinstance(engine, ThinkingEngine) else None
-        self._thread = threading.Thread(target=self._run, name="render", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, name=f"render-{number}", daemon=True)
+            for number in range(count)
+        ]
+
+    @property
+    def threads(self) -> int:
+        """How many threads there are."""
+        return len(self._threads)
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """Finish the batch at work, cancel the rest and join the thread."""
-        with self._wake:
+        """Finish the batches at work, cancel the rest and join the threads."""
+        with self._lock:
             self._stopping = True
-            self._wake.notify()
-        if self._thread.is_alive():
-            self._thread.join()
-        for request in self._requests:
-            request.future.cancel()
+            self._lock.notify_all()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+        for requests in self._requests.values():
+            for request in requests:
+                request.future.cancel()
         self._requests.clear()
 
     def submit(
@@ -131,43 +160,68 @@ class RenderPool:
         request = _Request(
             urgency_ns, order, deadline_ns, performer, generation, speaking, required, future
         )
-        with self._wake:
+        with self._lock:
             if self._stopping:
                 future.cancel()
             else:
-                heapq.heappush(self._requests, request)
-                self._wake.notify()
+                self._requests.setdefault(performer, deque()).append(request)
+                self._lock.notify()
         return future
-
-    def _run(self) -> None:
-        while True:
-            with self._wake:
-                while not self._requests and not self._stopping:
-                    self._wake.wait()
-                if self._stopping:
-                    return
-            self.work()
 
     @property
     def waiting(self) -> int:
         """Requests that wait."""
-        return len(self._requests)
+        with self._lock:
+            return sum(len(requests) for requests in self._requests.values())
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                while self._most_urgent() is None and not self._stopping:
+                    self._lock.wait()
+                if self._stopping:
+                    return
+            self.work()
 
     def work(self) -> None:
-        """Serve the most urgent of the requests that wait. The thread does it, once started."""
+        """Serve the most urgent of the requests that wait. The threads do it, once started."""
         begun_ns = self._now_ns()
         if self._thinking is not None:
             self._think(self._thinking)
-        with self._wake:
+        with self._lock:
             batch = self._next_batch()
+        if not batch:
+            return  # another thread was faster
         late, shed = self._serve(batch)
-        end_ns = self._now_ns()
-        saved_ns = int(shed * self._expected_ns)
-        self._shedding.worked(end_ns, end_ns - begun_ns, saved_ns, late)
+        with self._lock:
+            self._at_work.difference_update(request.performer for request in batch)
+            # Their next frames can be taken now: one by this thread, the rest by others.
+            self._lock.notify(len(batch))
+            end_ns = self._now_ns()
+            saved_ns = int(shed * self._expected_ns)
+            self._shedding.worked(end_ns, end_ns - begun_ns, saved_ns, late)
+
+    def _most_urgent(self) -> _Request | None:
+        """The next request among those of sessions that no thread is at work on. With the lock."""
+        free = [
+            requests[0]
+            for performer, requests in self._requests.items()
+            if performer not in self._at_work
+        ]
+        return min(free, default=None)
+
+    def _pop(self, request: _Request) -> _Request:
+        requests = self._requests[request.performer]
+        requests.popleft()
+        if not requests:
+            del self._requests[request.performer]
+        return request
 
     def _think(self, thinking: Thinking) -> None:
-        with self._wake:
-            waiting = sorted(self._requests)
+        with self._lock:
+            waiting = sorted(itertools.chain.from_iterable(self._requests.values()))
+        if not waiting:
+            return
         now_ns = self._now_ns()
         for request in waiting:
             self._seen_ns[request.performer] = now_ns
@@ -185,17 +239,20 @@ class RenderPool:
 
     def _next_batch(self) -> list[_Request]:
         """The most urgent requests that are worth a batch: pictures come when all of it is done,
-        so none is added that would make another one late."""
-        batch = [heapq.heappop(self._requests)]
-        end_ns = self._now_ns() + self._expected_ns
-        first_due_ns = batch[0].must_end_ns
-        while self._requests and len(batch) < self._engine.preferred_batch:
-            end_ns += self._expected_ns
-            due_ns = min(first_due_ns, self._requests[0].must_end_ns)
-            if end_ns > due_ns:
+        so none is added that would make another one late. With the lock."""
+        batch: list[_Request] = []
+        end_ns: float = self._now_ns()
+        first_due_ns = math.inf
+        while len(batch) < self._engine.preferred_batch:
+            request = self._most_urgent()
+            if request is None:
                 break
-            first_due_ns = due_ns
-            batch.append(heapq.heappop(self._requests))
+            end_ns += self._expected_ns
+            first_due_ns = min(first_due_ns, request.must_end_ns)
+            if batch and end_ns > first_due_ns:
+                break
+            batch.append(self._pop(request))
+        self._at_work.update(request.performer for request in batch)
         return batch
 
     def _serve(self, batch: list[_Request]) -> tuple[bool, int]:
@@ -212,10 +269,9 @@ class RenderPool:
             acted_ns = self._now_ns()
             if pose is None:
                 answers.append((request, Rendered(None)))
-            elif not request.required and request.performer.gives_up(self._shedding.stride):
+            elif not request.required and self._gives_up(request.performer):
                 answers.append((request, Rendered(None, False, True, acted_ns - begun_ns)))
-            elif acted_ns + self._expected_ns * (len(posed) + 1) > _too_late_ns(request):
-                self._expected_ns *= _FORGET
+            elif self._comes_too_late(request, acted_ns, len(posed) + 1):
                 request.performer.dropped_in_a_row += 1
                 answers.append((request, Rendered(None, True, False, acted_ns - begun_ns)))
             else:
@@ -234,6 +290,18 @@ class RenderPool:
         given = [answer for _, answer in answers if isinstance(answer, Rendered)]
         return late or any(one.late for one in given), sum(one.shed for one in given)
 
+    def _gives_up(self, performer: Performer) -> bool:
+        with self._lock:
+            return performer.gives_up(self._shedding.stride)
+
+    def _comes_too_late(self, request: _Request, now_ns: int, pictures: int) -> bool:
+        """Whether the last of so many pictures, begun now, would come too late for ``request``."""
+        with self._lock:
+            late = now_ns + self._expected_ns * pictures > _too_late_ns(request)
+            if late:
+                self._expected_ns *= _FORGET
+        return late
+
     def _render(
         self, posed: list[tuple[_Request, Pose, int]]
     ) -> list[tuple[_Request, Rendered | Exception]]:
@@ -248,9 +316,10 @@ class RenderPool:
             # Find out whose frame it is; the other sessions go on.
             return [answer for item in posed for answer in self._render([item])]
         each_ns = (self._now_ns() - begun_ns) // len(posed)
-        # Believe a slow batch at once and a fast one by and by.
-        settled = _FORGET * self._expected_ns + (1 - _FORGET) * each_ns
-        self._expected_ns = max(float(each_ns), settled)
+        with self._lock:
+            # Believe a slow batch at once and a fast one by and by.
+            settled = _FORGET * self._expected_ns + (1 - _FORGET) * each_ns
+            self._expected_ns = max(float(each_ns), settled)
         return [
             (request, Rendered(picture, False, False, act_ns, each_ns))
             for (request, _, act_ns), picture in zip(posed, pictures, strict=True)

@@ -1,4 +1,4 @@
-"""The worker: one engine, one render thread, many sessions."""
+"""The worker: one engine, a few render threads, many sessions."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Worker:
         self._engine = await asyncio.to_thread(self._load_engine)
         if self.settings.max_sessions is None and measure_capacity is not None:
             self._capacity = await asyncio.to_thread(measure_capacity, self._engine)
-        self._renders = RenderPool(self._engine, self._clock.now_ns)
+        self._renders = RenderPool(self._engine, self._clock.now_ns, self.settings.threads)
         self._renders.start()
         self._tell_metrics()
         logger.info("worker ready", engine=self._engine.name, capacity=self._capacity)
@@ -222,7 +222,7 @@ class Worker:
         await asyncio.gather(*ending)
 
     async def aclose(self) -> None:
-        """End every session at once and stop the render thread."""
+        """End every session at once and stop the render threads."""
         await self.drain(0)
         if self._watchers:
             await asyncio.wait(self._watchers)

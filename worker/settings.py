@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, SecretStr, field_validator, model_validat
 from pydantic_settings import SettingsConfigDict
 
 from models.engine import Canvas
+from worker.cores import usable_cores
 from worker.environment import LogSettings as LogSettings
 from worker.environment import ServerSettings, load
 from worker.environment import SettingsError as SettingsError
@@ -106,11 +107,11 @@ class WorkerSettings(ServerSettings):
         default=False,
         description="ditto on a GPU: write kernels of its own at start, which takes minutes",
     )
-    render_threads: int = Field(
-        default=1,
+    render_threads: int | None = Field(
+        default=None,
         ge=1,
         le=256,
-        description="processor threads of one rendering; more only on idle cores",
+        description="sessions rendered at the same time; default: one less than there are cores",
     )
     max_sessions: int | None = Field(
         default=None, ge=1, le=1024, description="None: measured at start"
@@ -141,6 +142,11 @@ class WorkerSettings(ServerSettings):
         if value is not None and len(value.get_secret_value()) < 16:
             raise ValueError("must have at least 16 characters")
         return value
+
+    @property
+    def threads(self) -> int:
+        """How many threads render: one core is left for everything else, where there are more."""
+        return self.render_threads or max(1, usable_cores() - 1)
 
     def require_guard(self) -> None:
         """Refuse to serve ``/sessions`` unguarded to a network.

@@ -19,13 +19,19 @@ _CALM_NS = 2_000_000_000
 """Time without pressure before more is rendered again."""
 _PRESSED, _ROOM = 0.95, 0.80
 """Share of the time at work from which there is too much of it, and up to which there may be more
-again."""
+again, of each thread."""
 
 
 class Shedding:
-    """Decides how much idle faces give up. The render thread's; times in ns."""
+    """Decides how much idle faces give up. The render pool's; times in ns.
 
-    def __init__(self) -> None:
+    Not thread-safe: the pool calls it with its lock.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        """``threads``: how many work at a time."""
+        self._window_ns = threads * _WINDOW_NS
+        """Time at work of a window in which no thread rests."""
         self._level = 0
         self._changed_ns = -_CALM_NS
         self._pressed_ns = -_CALM_NS
@@ -58,7 +64,7 @@ class Shedding:
             self._busy_ns -= old_busy_ns
             self._saved_ns -= old_saved_ns
         whole = now_ns - self._since_ns >= _WINDOW_NS
-        if late or (whole and self._busy_ns > _PRESSED * _WINDOW_NS):
+        if late or (whole and self._busy_ns > _PRESSED * self._window_ns):
             self._pressed_ns = now_ns
             if self._level + 1 < len(STRIDES) and now_ns - self._changed_ns >= _SETTLES_NS:
                 self._set(self._level + 1, now_ns)
@@ -66,7 +72,7 @@ class Shedding:
             # With half the stride as many pictures again: of 4 frames 3 are saved now, then 2.
             now, then = STRIDES[self._level], STRIDES[self._level - 1]
             back = (1 / then - 1 / now) / (1 - 1 / now)
-            if self._busy_ns + back * self._saved_ns <= _ROOM * _WINDOW_NS:
+            if self._busy_ns + back * self._saved_ns <= _ROOM * self._window_ns:
                 self._set(self._level - 1, now_ns)
 
     def _set(self, level: int, now_ns: int) -> None:

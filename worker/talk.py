@@ -1,7 +1,7 @@
 """``talk``: a portrait and a speech file become a video, through a whole real session.
 
 The worker runs in this process, but the speech takes the way every client's does: a WebSocket on
-the loopback interface, the speech core, the render thread, playout, and a file room.
+the loopback interface, the speech core, the render pool, playout, and a file room.
 """
 
 from __future__ import annotations

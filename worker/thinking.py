@@ -1,4 +1,4 @@
-"""When motion is worked out, and for whom together: the render thread's use of ``Engine.think``.
+"""When motion is worked out, and for whom together: the render pool's use of ``Engine.think``.
 
 Who runs dry first comes first. Others join as far as that makes nobody late; work that can wait is
 done while there is time, before somebody has to wait for it.
@@ -21,7 +21,7 @@ _FORGET = 0.8
 
 
 class Thinking:
-    """Works motion out for performers; the render thread's."""
+    """Works motion out for performers; of the one thread of an engine that thinks."""
 
     def __init__(self, engine: ThinkingEngine, now_ns: Callable[[], int]) -> None:
         self._engine = engine

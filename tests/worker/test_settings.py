@@ -110,3 +110,12 @@ def test_every_canvas_suits_the_encoder(scale: float) -> None:
         canvas = canvases.canvas(ratio)  # type: ignore[arg-type]
         assert canvas.width % 16 == canvas.height % 16 == 0
         assert canvas.width / canvas.height == pytest.approx(proportion, rel=0.15)
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (8, 7)])
+def test_one_core_is_left_for_everything_but_rendering(
+    monkeypatch: pytest.MonkeyPatch, cores: int, threads: int
+) -> None:
+    monkeypatch.setattr("worker.settings.usable_cores", lambda: cores)
+    assert load_settings().threads == threads
+    assert load_settings(render_threads=4).threads == 4
