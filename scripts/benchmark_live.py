@@ -26,7 +26,8 @@ from websockets.asyncio.client import connect
 
 from models.engine import Canvas
 from models.face.photo import load_photo
-from worker.engines import engine_loader, frames_per_second, sample_portrait
+from worker.capacity import frames_per_second
+from worker.engines import engine_loader, sample_portrait
 from worker.ingress import FileRoom as FileSpec
 from worker.ingress import SessionRequest
 from worker.rooms.port import Room

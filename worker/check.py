@@ -20,7 +20,8 @@ from models import assets
 from models.assets import AssetError
 from models.engine import FPS, EngineError
 from worker import gpu_facts, software_facts
-from worker.engines import HEADROOM, engine_loader, frames_per_second, measured_batch, sessions_held
+from worker.capacity import HEADROOM, frames_per_second, measured_batch, sessions_held
+from worker.engines import engine_loader
 from worker.settings import WorkerSettings
 
 MEASURE_S = 3.0

@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager, contextmanager
 import structlog
 import uvicorn
 
-from worker.engines import capacity_meter, sample_portrait
+from worker.capacity import capacity_meter
+from worker.engines import sample_portrait
 from worker.http import create_app
 from worker.service import Worker
 from worker.settings import WorkerSettings

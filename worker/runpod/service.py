@@ -17,7 +17,8 @@ import structlog
 
 from models.engine import Engine
 from models.face.photo import load_photo
-from worker.engines import MEASURE_S, frames_per_second, sample_portrait, sessions_held
+from worker.capacity import MEASURE_S, frames_per_second, sessions_held
+from worker.engines import sample_portrait
 from worker.http_errors import ApiError, as_api_error
 from worker.ingress import Draining
 from worker.runpod.address import listen_port, proxy_url, speech_addresses

@@ -16,7 +16,7 @@ from models.engine import Canvas, ThinkingEngine
 from models.face import default_analyzer, frame_portrait, load_photo
 from portraits import ANNA
 from tests.fakes.ditto_files import tiny_networks, write_tiny_files
-from worker.engines import frames_per_second, measured_batch, sessions_held
+from worker.capacity import frames_per_second, measured_batch, sessions_held
 
 CANVAS = Canvas(160, 120)
 
