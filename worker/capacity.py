@@ -1,19 +1,30 @@
-"""How many sessions an engine holds on this machine, measured."""
+"""How many sessions an engine holds on this machine, measured.
+
+Two things bound it: how many pictures a second the render threads make, and how much processor time
+a picture takes in all, from its motion to its place in a compressed video, with the cores there
+are. A canvas whose scale is ``auto`` is chosen here as well.
+"""
 
 from __future__ import annotations
 
 import math
-import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import structlog
 
-from models.engine import FPS, Canvas, Engine, ThinkingEngine
+from models.engine import FPS, Canvas, Engine, Identity, ThinkingEngine
 from models.face import load_photo
+from worker.cores import usable_cores
+from worker.render_pool import pool_size
+from worker.rooms.port import SAMPLES_PER_FRAME
+from worker.rooms.whep_encoder import LiveEncoder, VideoCodec
+from worker.settings import AUTO_SCALES, UNMEASURED_SCALE, WorkerSettings
 
 logger = structlog.get_logger(__name__)
 
@@ -24,90 +35,206 @@ HEADROOM = 0.75
 """Share of the measured speed that is promised. On two cores four sessions that speak and are
 recorded, a share of 0.7, hold 25 frames/s; five, a share of 0.9, do not (docs/benchmarks.md)."""
 
+AUTO_SESSIONS = 2
+"""Sessions a canvas has to hold to be chosen by itself."""
+
 _WARM_UP = 3
 """Rounds that are not counted."""
 _MOTION_AHEAD = 10
 """Frames of speech that are heard beyond an engine's lookahead while it is measured."""
+_COMPRESSED = 10
+"""Pictures that are compressed to learn what that costs; twice as many for its warm-up and all."""
 
 UNMEASURED_PER_CORE = 1
 """Sessions per core that are promised where there is no portrait to measure with."""
 
 
+@dataclass(frozen=True)
+class Speed:
+    """What an engine does with a canvas on this machine."""
+
+    frames_per_second: float
+    """Pictures that all render threads together make in a second, motion and all."""
+    render_cpu_s: float
+    """Processor time of a picture and its motion."""
+    encode_cpu_s: float
+    """Processor time of compressing a picture for a room."""
+
+    @property
+    def sessions(self) -> int:
+        """Live sessions it holds, headroom for everything else left. One that leaves no headroom
+        is taken all the same; none where 25 frames/s are out of reach."""
+        return sessions_held(self.frames_per_second, self.render_cpu_s + self.encode_cpu_s)
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a worker may promise."""
+
+    scale: float
+    """Factor on the size of every canvas."""
+    sessions: int
+    """Live sessions of such a canvas."""
+    speed: Speed | None = None
+    """None: not measured."""
+
+
 def measured_batch(engine: Engine) -> int:
-    """How many sessions at once capacity is measured with: as many as are worth a batch, within
+    """How many sessions at once a thread is measured with: as many as are worth a batch, within
     reason; four where batches do not pay."""
     return max(4, min(16, engine.preferred_batch))
 
 
-def frames_per_second(
+def sessions_held(rate: float, cpu_s: float = 0.0) -> int:
+    """How many live sessions a frame rate holds, where each frame takes ``cpu_s`` of processor
+    time in all; see ``Speed.sessions``."""
+    if cpu_s > 0:
+        rate = min(rate, usable_cores() / cpu_s)
+    return int(rate * HEADROOM / FPS) or int(rate >= FPS)
+
+
+def measured_speed(
     engine: Engine,
     portrait: np.ndarray,
     canvas: Canvas,
     *,
-    batch: int | None = None,
     seconds: float,
-) -> float:
-    """Frames per second that ``engine`` acts and renders, motion and all, in batches of ``batch``
-    sessions (default: ``measured_batch``) that speak, measured for ``seconds`` after a warm-up."""
+    threads: int = 1,
+    batch: int | None = None,
+) -> Speed:
+    """What ``engine`` does with ``canvas`` in ``threads`` render threads, measured for ``seconds``
+    after a warm-up. Each thread acts and renders ``batch`` sessions (default: ``measured_batch``)
+    that speak, as the render pool does."""
     identity = engine.prepare(portrait, canvas)
     count = measured_batch(engine) if batch is None else batch
-    actors: list[Any] = [engine.actor(identity, seed) for seed in range(count)]
-    rng = np.random.default_rng(0)
+    lines = [_Line(engine, identity, count) for _ in range(pool_size(engine, threads))]
+    begun, cpu = time.perf_counter(), time.process_time()
+    for line in lines:
+        for _ in range(_WARM_UP):
+            line.frame()
+            elapsed = time.perf_counter() - begun
+            if elapsed > 10 * seconds:  # so slow that a warm-up changes nothing
+                each_s = (time.process_time() - cpu) / line.frames
+                return Speed(line.frames / elapsed, each_s, _encode_cpu_s(line.pictures, canvas))
+    rate, cpu_s = _run(lines, seconds)
+    return Speed(rate, cpu_s, _encode_cpu_s(lines[0].pictures, canvas))
 
-    def hear(frames: int) -> None:
-        for actor in actors:
-            actor.hear(rng.integers(-3000, 3000, 640 * frames).astype(np.int16))
 
-    def frame() -> None:
-        hear(1)
+def _run(lines: Sequence[_Line], seconds: float) -> tuple[float, float]:
+    """Frames per second of all lines at work side by side, and processor time of a frame in s."""
+    rates: list[float] = []
+    faults: list[Exception] = []
+    for line in lines:
+        line.frames = 0
+
+    def work(line: _Line) -> None:
+        begun = time.perf_counter()
+        try:
+            while (elapsed := time.perf_counter() - begun) < seconds:
+                line.frame()
+            rates.append(line.frames / elapsed)
+        except Exception as error:
+            faults.append(error)
+
+    cpu = time.process_time()
+    threads = [threading.Thread(target=work, args=(line,)) for line in lines]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if faults:
+        raise faults[0]
+    frames = sum(line.frames for line in lines)
+    return sum(rates), (time.process_time() - cpu) / frames
+
+
+class _Line:
+    """The sessions that one thread acts and renders, all speaking."""
+
+    def __init__(self, engine: Engine, identity: Identity, count: int) -> None:
+        self.frames = 0
+        self.pictures: list[np.ndarray] = []
+        """Of the last round."""
+        self._engine = engine
+        self._actors: list[Any] = [engine.actor(identity, seed) for seed in range(count)]
+        self._rng = np.random.default_rng(0)
+        # Speech is heard so far ahead that all of it has a motion.
+        self._hear(math.ceil(engine.lookahead_s * FPS) + _MOTION_AHEAD)
+
+    def _hear(self, frames: int) -> None:
+        for actor in self._actors:
+            actor.hear(self._rng.integers(-3000, 3000, 640 * frames).astype(np.int16))
+
+    def frame(self) -> None:
+        """One frame of every session."""
+        self._hear(1)
+        engine = self._engine
         if isinstance(engine, ThinkingEngine):
-            due = [actor.due for actor in actors]
-            if 0 in due:  # then for all who want motion, as the render thread does
-                wanting = [a for a, d in zip(actors, due, strict=True) if d is not None]
+            due = [actor.due for actor in self._actors]
+            if 0 in due:  # then for all who want motion, as the render pool does
+                wanting = [a for a, d in zip(self._actors, due, strict=True) if d is not None]
                 for at in range(0, len(wanting), engine.think_batch):
                     engine.think(wanting[at : at + engine.think_batch])
-        engine.render([actor.act(1, True)[0] for actor in actors])
-
-    # Speech is heard so far ahead that all of it has a motion.
-    hear(math.ceil(engine.lookahead_s * FPS) + _MOTION_AHEAD)
-    begun = time.perf_counter()
-    for _ in range(_WARM_UP):
-        frame()
-        if (elapsed := time.perf_counter() - begun) > 10 * seconds:
-            return count / elapsed  # so slow that a warm-up changes nothing
-        begun += elapsed
-    frames, begun = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - begun) < seconds:
-        frame()
-        frames += count
-    return frames / elapsed
+        size = engine.preferred_batch
+        poses = [actor.act(1, True)[0] for actor in self._actors]
+        self.pictures = [
+            picture
+            for at in range(0, len(poses), size)
+            for picture in engine.render(poses[at : at + size])
+        ]
+        self.frames += len(self._actors)
 
 
-def sessions_held(rate: float) -> int:
-    """How many live sessions a measured frame rate holds. One that leaves no headroom is taken all
-    the same; none where 25 frames/s are out of reach."""
-    return int(rate * HEADROOM / FPS) or int(rate >= FPS)
+def _encode_cpu_s(pictures: Sequence[np.ndarray], canvas: Canvas) -> float:
+    """Processor time of compressing one of ``pictures`` as a WHEP room does, in s."""
+    encoder = LiveEncoder(canvas)
+    codecs: list[VideoCodec] = ["VP8"]
+    silence = np.zeros(SAMPLES_PER_FRAME, np.int16)
+    begun = 0.0
+    for at in range(2 * _COMPRESSED):
+        if at == _COMPRESSED:  # the first ones are a key frame and what follows it
+            begun = time.process_time()
+        picture = pictures[at % len(pictures)]
+        encoder.encode(picture, silence, at * SAMPLES_PER_FRAME, codecs)
+    return (time.process_time() - begun) / _COMPRESSED
 
 
-def capacity_meter(portrait: Path | None, canvas: Canvas) -> Callable[[Engine], int]:
-    """A function that warms an engine up and answers how many sessions of ``canvas`` it holds.
+def capacity_meter(
+    settings: WorkerSettings, portrait: Path | None, seconds: float = MEASURE_S
+) -> Callable[[Engine], Capacity]:
+    """A function that warms an engine up and answers what a worker with these settings may promise.
 
-    ``portrait``: an image file to measure with; without one the cores are counted.
+    ``portrait``: an image file to measure with; without one the cores are counted. ``seconds``:
+    how long each canvas is measured.
     """
 
-    def measure(engine: Engine) -> int:
+    def measure(engine: Engine) -> Capacity:
         if portrait is None:
-            return UNMEASURED_PER_CORE * (os.cpu_count() or 1)
+            scale = settings.canvas.scale
+            known = UNMEASURED_SCALE if scale == "auto" else scale
+            return Capacity(known, UNMEASURED_PER_CORE * usable_cores())
         photo = load_photo(portrait)
-        rate = frames_per_second(engine, photo, canvas, seconds=MEASURE_S)
-        if not (held := sessions_held(rate)):
+        for scale in scales(settings):
+            canvas = settings.canvas.at(scale).canvas("4:3")
+            speed = measured_speed(engine, photo, canvas, threads=settings.threads, seconds=seconds)
+            found = Capacity(scale, speed.sessions, speed)
+            if found.sessions >= AUTO_SESSIONS:
+                break
+        if not found.sessions:
             logger.warning(
                 "too slow for a live session: none is accepted; lower AVATAR_WORKER_CANVAS__SCALE, "
                 "use a faster machine, or set AVATAR_WORKER_MAX_SESSIONS to accept some all the "
                 "same",
                 engine=engine.name,
-                frames_per_second=round(rate, 1),
+                frames_per_second=round(speed.frames_per_second, 1),
             )
-        return held
+        return found
 
     return measure
+
+
+def scales(settings: WorkerSettings) -> tuple[float, ...]:
+    """The scales to choose from, the largest first: the first that holds ``AUTO_SESSIONS`` is
+    taken, or the last."""
+    scale = settings.canvas.scale
+    return AUTO_SCALES if scale == "auto" else (scale,)

@@ -20,8 +20,9 @@ from models import assets
 from models.assets import AssetError
 from models.engine import FPS, EngineError
 from worker import gpu_facts, software_facts
-from worker.capacity import HEADROOM, frames_per_second, measured_batch, sessions_held
+from worker.capacity import AUTO_SESSIONS, HEADROOM, measured_speed, scales
 from worker.engines import engine_loader
+from worker.render_pool import pool_size
 from worker.settings import WorkerSettings
 
 MEASURE_S = 3.0
@@ -29,15 +30,19 @@ MEASURE_S = 3.0
 
 @dataclass(frozen=True)
 class Speed:
-    """What an engine was measured at, ``batch`` sessions speaking at once."""
+    """What an engine was measured at with canvases of one size, all sessions speaking."""
 
     engine: str
     device: str
     size: str
+    threads: int
+    """Sessions rendered at the same time."""
     frames_per_second: float
-    batch: int
+    """Of all threads together."""
     sessions: int
     """Live sessions at 25 frames/s, headroom for everything else left."""
+    chosen: bool
+    """A worker takes this size here."""
 
 
 @dataclass
@@ -99,11 +104,14 @@ def render(report: Report) -> str:
     """The report as lines for people."""
     lines = [f"{name:<12}{value}" for name, value in report.rows]
     for speed in report.speeds:
-        lines.append(
+        threads = f"{speed.threads} render threads" if speed.threads > 1 else "1 render thread"
+        taken = ", which a worker takes here" if speed.chosen and len(report.speeds) > 1 else ""
+        lines += [
             f"{'speed':<12}{speed.engine}: {speed.frames_per_second:.0f} frames/s at {speed.size}, "
-            f"{speed.batch} sessions"
-        )
-        lines.append(f"{'capacity':<12}{speed.sessions} live sessions at {FPS} frames/s")
+            f"{threads}",
+            f"{'capacity':<12}{speed.sessions} live sessions at {FPS} frames/s of "
+            f"{speed.size}{taken}",
+        ]
     lines += [f"{'warning':<12}{text}" for text in report.warnings]
     return "\n".join(lines)
 
@@ -251,18 +259,27 @@ def _speed(
         report.warnings.append("no portrait to measure with; give one with --portrait")
         return
     photo = load_photo(portrait.read_bytes())
-    canvas = settings.canvas.canvas("4:3")
+    threads = pool_size(engine, settings.threads)
+    found = []
     try:
-        rate = frames_per_second(engine, photo, canvas, seconds=seconds)
+        for scale in scales(settings):
+            canvas = settings.canvas.at(scale).canvas("4:3")
+            speed = measured_speed(engine, photo, canvas, threads=threads, seconds=seconds)
+            found.append((f"{canvas.width}x{canvas.height}", speed))
     except RuntimeError as error:
         report.refusal = (
             f"the engine {settings.engine} does not render on {device}: {_first(error)}"
         )
         return
-    size = f"{canvas.width}x{canvas.height}"
-    held = sessions_held(rate)
-    batch = measured_batch(engine)
-    report.speeds.append(Speed(engine.name, device, size, round(rate, 1), batch, held))
+    chosen = next((size for size, speed in found if speed.sessions >= AUTO_SESSIONS), found[-1][0])
+    report.speeds += [
+        Speed(
+            *(engine.name, device, size, threads),
+            *(round(speed.frames_per_second, 1), speed.sessions, size == chosen),
+        )
+        for size, speed in found
+    ]
+    rate = found[-1][1].frames_per_second
     if rate * HEADROOM < FPS:
         report.warnings.append(
             f"{rate:.0f} frames/s is too slow for one live session with headroom; lower "

@@ -38,8 +38,8 @@ def create_app(settings: WorkerSettings, worker: WorkerPort) -> FastAPI:
 
     app.add_exception_handler(Unauthorized, unauthorized)
     app.include_router(_probes(worker))
-    app.include_router(_status(settings, worker, guard))
-    app.include_router(_sessions(settings, worker, guard))
+    app.include_router(_status(worker, guard))
+    app.include_router(_sessions(worker, guard))
     app.include_router(whep_router(worker.whep_room))
     return app
 
@@ -78,9 +78,7 @@ def _probes(worker: WorkerPort) -> APIRouter:
     return router
 
 
-def _status(
-    settings: WorkerSettings, worker: WorkerPort, guard: Callable[[Request], Awaitable[None]]
-) -> APIRouter:
+def _status(worker: WorkerPort, guard: Callable[[Request], Awaitable[None]]) -> APIRouter:
     router = APIRouter(dependencies=[Depends(guard)])
 
     @router.get("/status")
@@ -97,6 +95,7 @@ def _status(
                 "capacity": now.capacity,
                 "running": now.running,
                 "engine": now.engine,
+                "size": now.size,
                 "ws_uri": now.ws_uri,
                 "joining": list(now.joining),
                 "sessions": [_summary(each) for each in now.sessions],
@@ -108,16 +107,14 @@ def _status(
     async def prepare(request: Request) -> dict[str, bool]:
         """Prepare a portrait ahead of its first session."""
         raw = await read_limited(request)
-        portrait, canvas = await asyncio.to_thread(read_portrait, raw, settings)
+        portrait, canvas = await asyncio.to_thread(read_portrait, raw, worker.settings)
         await worker.prepare(portrait, canvas)
         return {"success": True}
 
     return router
 
 
-def _sessions(
-    settings: WorkerSettings, worker: WorkerPort, guard: Callable[[Request], Awaitable[None]]
-) -> APIRouter:
+def _sessions(worker: WorkerPort, guard: Callable[[Request], Awaitable[None]]) -> APIRouter:
     # The guard answers before a byte of the body is read.
     router = APIRouter(prefix="/sessions", dependencies=[Depends(guard)])
 
@@ -125,7 +122,7 @@ def _sessions(
     async def create(request: Request) -> dict[str, Any]:
         """Start a session."""
         body = read_body(await read_limited(request))
-        order = await asyncio.to_thread(to_request, body, settings)
+        order = await asyncio.to_thread(to_request, body, worker.settings)
         created = await worker.create(order)
         answer: dict[str, Any] = {
             "success": True,

@@ -19,6 +19,7 @@ from worker.metrics import Metrics
 
 if TYPE_CHECKING:
     from worker.rooms import whep
+    from worker.settings import WorkerSettings
 
 AspectRatio = Literal["4:3", "3:4", "1:1"]
 
@@ -263,6 +264,8 @@ class WorkerStatus:
     """Slots taken, by sessions and by those about to become one."""
     engine: str | None
     """None: still loading."""
+    size: str | None
+    """Of a 4:3 picture, such as 1280x960; None: still loading."""
     ws_uri: str
     joining: Sequence[str]
     """Ids of sessions that hold a slot and have not begun."""
@@ -300,6 +303,11 @@ class WorkerPort(Protocol):
     metrics: Metrics
     instance: str
     """Random, another one in every process."""
+
+    @property
+    def settings(self) -> WorkerSettings:
+        """With the scale of the canvases that was chosen, once it is ready."""
+        ...
 
     def state(self) -> WorkerState:
         """Whether a new session can be taken, and why not."""

@@ -118,7 +118,7 @@ async def serve(worker: Worker, settings: WorkerSettings) -> None:
     try:
         async with http_server(worker, settings), speech_server(worker, settings):
             logger.info("listening", http=worker.http_url, websocket=worker.ws_uri)
-            meter = capacity_meter(sample_portrait(), settings.canvas.canvas("4:3"))
+            meter = capacity_meter(settings, sample_portrait())
             starting = asyncio.create_task(worker.start(meter))
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)

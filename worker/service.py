@@ -14,6 +14,7 @@ import structlog
 
 from models.engine import Canvas, Engine, Identity
 from models.face.photo import load_photo
+from worker.capacity import Capacity
 from worker.clock import Clock, SystemClock
 from worker.events import EndReason
 from worker.ingress import (
@@ -61,6 +62,7 @@ class Worker:
     ) -> None:
         """``load_engine`` runs in a thread of its own and returns a warm engine."""
         self.settings = settings
+        """With the scale of the canvases that was chosen, once the worker is ready."""
         self.metrics = metrics or Metrics()
         self.instance = secrets.token_hex(8)
         self.ws_uri = settings.public_ws_url or f"ws://{settings.host}:{settings.ws_port}/v1/ws"
@@ -80,16 +82,27 @@ class Worker:
         self._preparing = asyncio.Lock()
         self._watchers: set[asyncio.Task[None]] = set()
 
-    async def start(self, measure_capacity: Callable[[Engine], int] | None = None) -> None:
-        """Load the engine and get ready. ``measure_capacity`` answers how many sessions it holds,
-        unless the settings say so."""
+    async def start(self, measure: Callable[[Engine], Capacity] | None = None) -> None:
+        """Load the engine and get ready. ``measure`` answers how many sessions it holds and of
+        what scale, as far as the settings leave that open."""
         self._engine = await asyncio.to_thread(self._load_engine)
-        if self.settings.max_sessions is None and measure_capacity is not None:
-            self._capacity = await asyncio.to_thread(measure_capacity, self._engine)
+        settings = self.settings
+        open_question = settings.max_sessions is None or settings.canvas.scale == "auto"
+        if measure is not None and open_question:
+            found = await asyncio.to_thread(measure, self._engine)
+            self.settings = settings.at_scale(found.scale)
+            self._capacity = settings.max_sessions or found.sessions
         self._renders = RenderPool(self._engine, self._clock.now_ns, self.settings.threads)
         self._renders.start()
         self._tell_metrics()
-        logger.info("worker ready", engine=self._engine.name, capacity=self._capacity)
+        logger.info(
+            "worker ready", engine=self._engine.name, size=self._size, capacity=self._capacity
+        )
+
+    @property
+    def _size(self) -> str:
+        canvas = self.settings.canvas.canvas("4:3")
+        return f"{canvas.width}x{canvas.height}"
 
     @property
     def capacity(self) -> int:
@@ -195,6 +208,7 @@ class Worker:
             self._capacity,
             len(self._entries) + len(self._joining),
             self._engine.name if self._engine else None,
+            self._size if self._renders is not None else None,
             self.ws_uri,
             sorted(self._joining),
             self.sessions(),

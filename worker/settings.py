@@ -5,8 +5,9 @@ Nothing is read at import; ``load_settings`` reads the environment when a comman
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -19,6 +20,12 @@ from worker.environment import SettingsError as SettingsError
 from worker.ingress import AspectRatio
 
 PREFIX = "AVATAR_WORKER_"
+
+AUTO_SCALES = (1.0, 0.75, 0.5)
+"""What a canvas whose scale is ``auto`` is chosen from."""
+
+UNMEASURED_SCALE = 0.5
+"""The scale ``auto`` stands for where nothing is measured."""
 
 
 class CanvasSettings(BaseModel):
@@ -33,14 +40,36 @@ class CanvasSettings(BaseModel):
     square: str = Field(
         default="1280x1280", pattern=r"^\d{2,4}x\d{2,4}$", description="size of 1:1"
     )
-    scale: float = Field(default=0.5, gt=0, le=2, description="factor on every size")
+    scale: Annotated[float, Field(gt=0, le=2)] | Literal["auto"] = Field(
+        default="auto",
+        description="factor on every size, at most 2; auto: the largest of 1, 0.75 and 0.5 that"
+        " holds two sessions here",
+    )
+
+    @field_validator("scale", mode="before")
+    @classmethod
+    def _number_or_auto(cls, value: Any) -> Any:
+        # A union would tell of both things it can be; one sentence is enough.
+        if value == "auto":
+            return value
+        try:
+            scale = float(value)
+        except (TypeError, ValueError):
+            scale = math.nan
+        if not 0 < scale <= 2:
+            raise ValueError("must be auto, or a number above 0 and up to 2")
+        return scale
+
+    def at(self, scale: float) -> CanvasSettings:
+        """The same sizes with another factor."""
+        return self.model_copy(update={"scale": scale})
 
     def canvas(self, ratio: AspectRatio) -> Canvas:
-        """The canvas of ``ratio``: scaled, sides rounded to 16 pixels (whole macroblocks)."""
+        """The canvas of ``ratio``: scaled, sides rounded to 16 pixels (whole macroblocks). Where
+        the scale is ``auto`` and nothing was measured it is 0.5."""
+        scale = UNMEASURED_SCALE if self.scale == "auto" else self.scale
         name = {"4:3": self.landscape, "3:4": self.portrait, "1:1": self.square}[ratio]
-        width, height = (
-            max(64, round(int(side) * self.scale / 16) * 16) for side in name.split("x")
-        )
+        width, height = (max(64, round(int(side) * scale / 16) * 16) for side in name.split("x"))
         return Canvas(width, height)
 
     @model_validator(mode="after")
@@ -142,6 +171,10 @@ class WorkerSettings(ServerSettings):
         if value is not None and len(value.get_secret_value()) < 16:
             raise ValueError("must have at least 16 characters")
         return value
+
+    def at_scale(self, scale: float) -> WorkerSettings:
+        """The same with canvases of this scale."""
+        return self.model_copy(update={"canvas": self.canvas.at(scale)})
 
     @property
     def threads(self) -> int:

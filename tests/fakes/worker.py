@@ -15,12 +15,14 @@ from worker.ingress import (
     WorkerStatus,
 )
 from worker.metrics import Metrics
+from worker.settings import WorkerSettings
 
 
 class FakeWorker:
     """A ``WorkerPort``. ``failure`` set, ``create`` raises it."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: WorkerSettings | None = None) -> None:
+        self.settings = settings or WorkerSettings()
         self.metrics = Metrics()
         self.instance = "fake"
         self.condition: WorkerState = "ready"
@@ -73,6 +75,7 @@ class FakeWorker:
             4,
             len(sessions),
             "fake",
+            "640x480",
             "ws://x/v1/ws",
             [],
             sessions,

@@ -197,8 +197,9 @@ def test_the_measured_speed_and_capacity_belong_together(monkeypatch, capsys):
     assert main(["check", "--json"]) == 0
     (speed,) = json.loads(capsys.readouterr().out)["engines"]
     assert (speed["engine"], speed["device"], speed["size"]) == ("warp", "cpu", "320x240")
+    assert speed["chosen"]
     assert speed["frames_per_second"] > 0
-    assert speed["sessions"] == max(1, int(speed["frames_per_second"] * 0.75 / 25))
+    assert speed["sessions"] <= max(1, int(speed["frames_per_second"] * 0.75 / 25))
 
 
 def test_what_breaks_while_loading_is_one_sentence(gpu, monkeypatch, capsys):

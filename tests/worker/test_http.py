@@ -48,8 +48,8 @@ DAILY = {"platform": "daily", "url": "https://x.daily.co/r", "token": "not-a-web
 
 
 @pytest.fixture
-def worker() -> FakeWorker:
-    return FakeWorker()
+def worker(settings: WorkerSettings) -> FakeWorker:
+    return FakeWorker(settings)
 
 
 @pytest.fixture
@@ -73,6 +73,7 @@ async def client(settings: WorkerSettings, worker: FakeWorker) -> AsyncIterator[
 def browser(
     settings: WorkerSettings, worker: FakeWorker, headers: dict[str, str] | None = None
 ) -> httpx.AsyncClient:
+    worker.settings = settings
     transport = httpx.ASGITransport(create_app(settings, worker), raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers)
 

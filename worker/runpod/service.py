@@ -16,8 +16,7 @@ from typing import Any
 import structlog
 
 from models.engine import Engine
-from models.face.photo import load_photo
-from worker.capacity import MEASURE_S, frames_per_second, sessions_held
+from worker.capacity import MEASURE_S, Capacity, capacity_meter
 from worker.engines import sample_portrait
 from worker.http_errors import ApiError, as_api_error
 from worker.ingress import Draining
@@ -87,15 +86,16 @@ class JobService:
         if self._engine is not None:
             return
         engine = self._load_engine()
-        portrait = sample_portrait()
+        settings, portrait = self._settings, sample_portrait()
+        # A few frames are rendered even where the settings leave nothing open.
+        known = settings.max_sessions is not None and settings.canvas.scale != "auto"
+        measure = capacity_meter(settings, portrait, 0.01 if known else MEASURE_S)
+        found = measure(engine)
+        self._settings = settings.at_scale(found.scale)
         if portrait is not None:
-            photo, canvas = load_photo(portrait.read_bytes()), self._settings.canvas.canvas("4:3")
-            # A few frames are rendered even where the settings know the capacity.
-            seconds = MEASURE_S if self._settings.max_sessions is None else 0.01
-            rate = frames_per_second(engine, photo, canvas, seconds=seconds)
             # Here a job is a session, and a worker that takes none would wait for ever.
-            self._capacity = self._settings.max_sessions or sessions_held(rate) or 1
-        elif self._settings.max_sessions is None:
+            self._capacity = settings.max_sessions or found.sessions or 1
+        elif settings.max_sessions is None:
             logger.warning("no portrait to measure with; set AVATAR_WORKER_MAX_SESSIONS")
         self._engine = engine
 
@@ -169,7 +169,9 @@ class JobService:
             engine = self._engine
         assert engine is not None
         worker = Worker(self._settings, lambda: engine)
-        await worker.start(lambda _: self._capacity)
+        scale = self._settings.canvas.scale
+        assert scale != "auto"
+        await worker.start(lambda _: Capacity(scale, self._capacity))
         self._servers.push_async_callback(worker.aclose)
         speech = await self._servers.enter_async_context(speech_server(worker, self._settings))
         self._addresses = speech_addresses(self._environ, speech.port, self._settings.public_ws_url)

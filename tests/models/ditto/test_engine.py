@@ -16,7 +16,7 @@ from models.engine import Canvas, ThinkingEngine
 from models.face import default_analyzer, frame_portrait, load_photo
 from portraits import ANNA
 from tests.fakes.ditto_files import tiny_networks, write_tiny_files
-from worker.capacity import frames_per_second, measured_batch, sessions_held
+from worker.capacity import measured_batch, measured_speed, sessions_held
 
 CANVAS = Canvas(160, 120)
 
@@ -127,8 +127,8 @@ def test_capacity_is_measured_with_motion(analyzer, photo):
     thought = []
     think = engine.think
     engine.think = lambda actors: (thought.append(len(actors)), think(actors))
-    rate = frames_per_second(engine, photo, CANVAS, seconds=0.3)
-    assert rate > 0
+    speed = measured_speed(engine, photo, CANVAS, seconds=0.3)
+    assert speed.frames_per_second > 0
     assert measured_batch(engine) == 4
     assert thought
     assert set(thought) == {4}, "all of them at once, never one alone"
