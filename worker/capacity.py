@@ -36,7 +36,7 @@ HEADROOM = 0.75
 recorded, a share of 0.7, hold 25 frames/s; five, a share of 0.9, do not (docs/benchmarks.md)."""
 
 AUTO_SESSIONS = 2
-"""Sessions a canvas has to hold to be chosen by itself."""
+"""Sessions a canvas has to hold to be chosen by itself, where so many are allowed."""
 
 _WARM_UP = 3
 """Rounds that are not counted."""
@@ -218,7 +218,7 @@ def capacity_meter(
             canvas = settings.canvas.at(scale).canvas("4:3")
             speed = measured_speed(engine, photo, canvas, threads=settings.threads, seconds=seconds)
             found = Capacity(scale, speed.sessions, speed)
-            if found.sessions >= AUTO_SESSIONS:
+            if found.sessions >= wanted_sessions(settings):
                 break
         if not found.sessions:
             logger.warning(
@@ -233,8 +233,13 @@ def capacity_meter(
     return measure
 
 
+def wanted_sessions(settings: WorkerSettings) -> int:
+    """Sessions a canvas has to hold to be chosen by itself."""
+    return min(AUTO_SESSIONS, settings.max_sessions or AUTO_SESSIONS)
+
+
 def scales(settings: WorkerSettings) -> tuple[float, ...]:
-    """The scales to choose from, the largest first: the first that holds ``AUTO_SESSIONS`` is
+    """The scales to choose from, the largest first: the first that holds ``wanted_sessions`` is
     taken, or the last."""
     scale = settings.canvas.scale
     return AUTO_SCALES if scale == "auto" else (scale,)

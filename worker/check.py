@@ -20,8 +20,8 @@ from models import assets
 from models.assets import AssetError
 from models.engine import FPS, EngineError
 from worker import gpu_facts, software_facts
-from worker.capacity import AUTO_SESSIONS, HEADROOM, measured_speed, scales
-from worker.engines import engine_loader
+from worker.capacity import HEADROOM, measured_speed, scales, wanted_sessions
+from worker.engines import NO_TORCH, engine_loader, engine_name, torch_installed
 from worker.render_pool import pool_size
 from worker.settings import WorkerSettings
 
@@ -89,11 +89,15 @@ def inspect(
     """
     report = Report()
     _system(report)
-    device = _device(report, settings)
+    name = engine_name(settings)
+    report.rows.append(("engine", f"{name} (auto)" if settings.engine == "auto" else name))
+    device = "cpu"
+    if name == "ditto":
+        device = _device(report, settings)
     _onnxruntime(report, device)
     _software(report)
     _models(report)
-    if settings.engine == "ditto":
+    if name == "ditto" and torch_installed():
         _ditto(report)
     if measure and report.refusal is None:
         _speed(report, settings, device, portrait, MEASURE_S if seconds is None else seconds)
@@ -126,11 +130,15 @@ def _system(report: Report) -> None:
 
 
 def _device(report: Report, settings: WorkerSettings) -> str:
-    """The device the worker will take; refuses a GPU that was asked for and does not fit."""
+    """The device ditto will take; refuses a GPU that was asked for and does not fit."""
     asked = settings.device
+    if not torch_installed():
+        report.rows.append(("torch", "none"))
+        report.refusal = NO_TORCH
+        return asked
     index = int(asked.partition(":")[2] or 0)
     facts = gpu_facts.gpu_facts(index)
-    refusal = gpu_facts.gpu_refusal(facts, settings.engine)
+    refusal = gpu_facts.gpu_refusal(facts)
     # The same choice as the engine's loader makes.
     chosen = ("cuda" if facts.count else "cpu") if asked == "auto" else asked
     cuda = "none"
@@ -237,7 +245,7 @@ def _ditto(report: Report) -> None:
     if software_facts.onnxruntime_facts() is None:
         report.refusal = report.refusal or (
             "the engine ditto needs onnxruntime for its speech network; install it: "
-            "pip install 'avatar-server[cuda]' for a GPU, pip install onnxruntime for the CPU"
+            "pip install '.[gpu]' for a GPU, pip install onnxruntime for the CPU"
         )
 
 
@@ -246,15 +254,16 @@ def _speed(
 ) -> None:
     from models.face.photo import load_photo
 
+    name = engine_name(settings)
     try:
         engine = engine_loader(settings)()
     except (AssetError, EngineError) as error:
         report.refusal = str(error)
         return
     except RuntimeError as error:  # torch: out of memory, no kernel, a broken driver
-        report.refusal = f"the engine {settings.engine} does not load on {device}: {_first(error)}"
+        report.refusal = f"the engine {name} does not load on {device}: {_first(error)}"
         return
-    report.rows.append(("engine", f"{engine.name}, models and weights found"))
+    report.rows.append(("loaded", f"{engine.name}, models and weights found"))
     if portrait is None:
         report.warnings.append("no portrait to measure with; give one with --portrait")
         return
@@ -267,11 +276,10 @@ def _speed(
             speed = measured_speed(engine, photo, canvas, threads=threads, seconds=seconds)
             found.append((f"{canvas.width}x{canvas.height}", speed))
     except RuntimeError as error:
-        report.refusal = (
-            f"the engine {settings.engine} does not render on {device}: {_first(error)}"
-        )
+        report.refusal = f"the engine {name} does not render on {device}: {_first(error)}"
         return
-    chosen = next((size for size, speed in found if speed.sessions >= AUTO_SESSIONS), found[-1][0])
+    wanted = wanted_sessions(settings)
+    chosen = next((size for size, speed in found if speed.sessions >= wanted), found[-1][0])
     report.speeds += [
         Speed(
             *(engine.name, device, size, threads),

@@ -1,4 +1,7 @@
-"""What the machine's GPU, its driver and torch say about themselves, and whether they fit."""
+"""What the machine's GPU, its driver and torch say about themselves, and whether they fit.
+
+Of interest to the engine ditto alone, and torch has to be installed.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,9 @@ import subprocess
 import warnings
 from dataclasses import dataclass
 
-MEMORY_NEEDED_GB = {"warp": 1.0, "ditto": 6.0}
-"""Free GPU memory an engine needs for its first session, in 10^9 bytes: above all torch's context
-and kernels. Further sessions are small beside it."""
+MEMORY_NEEDED_GB = 6.0
+"""Free GPU memory the engine ditto needs for its first session, in 10^9 bytes: above all torch's
+context and kernels. Further sessions are small beside it."""
 
 CUDA_WHEEL = "pip install --force-reinstall 'torch==2.13.*'"
 
@@ -67,8 +70,8 @@ def gpu_facts(index: int = 0) -> GpuFacts:
     )
 
 
-def gpu_refusal(facts: GpuFacts, engine: str) -> str | None:
-    """Why ``engine`` cannot run on this GPU, in one sentence with the remedy; None: it can."""
+def gpu_refusal(facts: GpuFacts) -> str | None:
+    """Why ditto cannot run on this GPU, in one sentence with the remedy; None: it can."""
     if facts.torch_cuda is None:
         return f"torch {facts.torch} is a build for the CPU; install the one for CUDA: {CUDA_WHEEL}"
     if facts.driver_cuda is None:
@@ -98,14 +101,13 @@ def gpu_refusal(facts: GpuFacts, engine: str) -> str | None:
             f"{facts.torch} was not built for ({', '.join(facts.built_for)}); use another GPU or "
             "another build of torch"
         )
-    needed = MEMORY_NEEDED_GB.get(engine, 0.0)
     if facts.free_bytes is None:
         return f"{facts.name} does not tell its free memory; end what else is using it"
-    if facts.free_bytes < needed * 1e9:
+    if facts.free_bytes < MEMORY_NEEDED_GB * 1e9:
         return (
             f"{facts.name} has {facts.free_bytes / 1e9:.1f} GB of free memory and the engine "
-            f"{engine} needs {needed:.1f} GB; end what else is using it, or choose another GPU "
-            "with AVATAR_WORKER_DEVICE"
+            f"ditto needs {MEMORY_NEEDED_GB:.1f} GB; end what else is using it, or choose another "
+            "GPU with AVATAR_WORKER_DEVICE"
         )
     return None
 

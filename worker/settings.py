@@ -126,11 +126,14 @@ class WorkerSettings(ServerSettings):
         default=None, description="shared secret that guards /sessions; at least 16 characters"
     )
 
-    engine: Literal["warp", "ditto"] = Field(default="warp", description="talking-face engine")
+    engine: Literal["auto", "warp", "ditto"] = Field(
+        default="auto",
+        description="talking-face engine; auto: ditto where its files and CUDA are, else warp",
+    )
     device: str = Field(
         default="auto",
         pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$",
-        description="auto, cpu, cuda or cuda:N",
+        description="ditto's: auto, cpu, cuda or cuda:N; warp runs on the CPU",
     )
     compile: bool = Field(
         default=False,

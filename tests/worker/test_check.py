@@ -1,13 +1,19 @@
 """The start-up check, with GPUs this machine need not have."""
 
 import json
+import re
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from models.ditto import files
+from models.engine import EngineError
 from worker import check, gpu_facts, software_facts
 from worker.cli import main
+from worker.engines import engine_loader, engine_name
+from worker.settings import load_settings
 
 HOPPER_BUILD = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
 
@@ -61,6 +67,9 @@ def onnxruntime(monkeypatch):
 
 
 def run(monkeypatch, capsys, *options, device="cuda"):
+    """The check of a machine that has ditto's files."""
+    monkeypatch.setattr(files, "missing_files", lambda: [])
+    monkeypatch.setenv("AVATAR_WORKER_ENGINE", "ditto")
     monkeypatch.setenv("AVATAR_WORKER_DEVICE", device)
     status = main(["check", "--no-measure", *options])
     return status, *capsys.readouterr()
@@ -85,7 +94,7 @@ def test_a_gpu_that_fits_is_described(gpu, monkeypatch, capsys):
         ),
         ({"count": 0}, "shows no usable GPU"),
         ({"capability": (7, 0)}, "compute capability 7.0, which torch"),
-        ({"free": 0.3}, "0.3 GB of free memory and the engine warp needs 1.0 GB"),
+        ({"free": 0.3}, "0.3 GB of free memory and the engine ditto needs 6.0 GB"),
         ({"free": None}, "does not tell its free memory"),
     ],
 )
@@ -191,7 +200,6 @@ def test_code_runs_on_its_own_generation_and_intermediate_code_on_later_ones(
 
 
 def test_the_measured_speed_and_capacity_belong_together(monkeypatch, capsys):
-    monkeypatch.setenv("AVATAR_WORKER_DEVICE", "cpu")
     monkeypatch.setenv("AVATAR_WORKER_CANVAS__SCALE", "0.25")
     monkeypatch.setattr(check, "MEASURE_S", 0.5)
     assert main(["check", "--json"]) == 0
@@ -204,6 +212,8 @@ def test_the_measured_speed_and_capacity_belong_together(monkeypatch, capsys):
 
 def test_what_breaks_while_loading_is_one_sentence(gpu, monkeypatch, capsys):
     gpu()
+    monkeypatch.setattr(files, "missing_files", lambda: [])
+    monkeypatch.setenv("AVATAR_WORKER_ENGINE", "ditto")
     monkeypatch.setenv("AVATAR_WORKER_DEVICE", "cuda")
 
     def broken(settings):
@@ -216,5 +226,47 @@ def test_what_breaks_while_loading_is_one_sentence(gpu, monkeypatch, capsys):
     assert main(["check"]) == 1
     err = capsys.readouterr().err
     assert err == (
-        "worker: the engine warp does not load on cuda: CUDA error: no kernel image is available\n"
+        "worker: the engine ditto does not load on cuda: CUDA error: no kernel image is available\n"
     )
+
+
+def test_the_engine_of_a_cpu_asks_for_no_torch(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setenv("AVATAR_WORKER_ENGINE", "warp")
+    monkeypatch.setenv("AVATAR_WORKER_DEVICE", "cuda:3")
+    assert main(["check", "--no-measure", "--strict"]) == 0
+    assert "torch" not in capsys.readouterr().out
+
+
+def test_ditto_without_torch_says_how_to_install_it(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setenv("AVATAR_WORKER_ENGINE", "ditto")
+    assert main(["check", "--no-measure"]) == 1
+    remedy = "the engine ditto needs torch, which is not installed: pip install '.[gpu]'"
+    assert capsys.readouterr().err == f"worker: {remedy}\n"
+    with pytest.raises(EngineError, match=re.escape(remedy)):
+        engine_loader(load_settings())()
+
+
+@pytest.mark.parametrize(
+    ("torch_there", "files_there", "cuda", "device", "name"),
+    [
+        (True, True, True, "auto", "ditto"),
+        (True, True, True, "cpu", "warp"),
+        (True, True, False, "auto", "warp"),
+        (True, False, True, "auto", "warp"),
+        (False, True, True, "auto", "warp"),
+    ],
+)
+def test_the_engine_that_a_machine_gets_by_itself(
+    monkeypatch, tmp_path, torch_there, files_there, cuda, device, name
+):
+    monkeypatch.setenv("AVATAR_MODELS_DIR", str(tmp_path))
+    (tmp_path / "ditto").mkdir()
+    missing = [] if files_there else ["decoder.pth"]
+    monkeypatch.setattr(files, "missing_files", lambda: missing)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    if not torch_there:
+        monkeypatch.setitem(sys.modules, "torch", None)
+    assert engine_name(load_settings(device=device)) == name
+    assert engine_name(load_settings(device=device, engine="ditto")) == "ditto"

@@ -51,6 +51,7 @@ def test_it_becomes_the_runpod_handler(replaced, monkeypatch, tmp_path, capsys):
 
 @pytest.mark.parametrize("command", ["serve", "runpod"])
 def test_a_machine_that_does_not_fit_starts_nothing(replaced, monkeypatch, capsys, command):
+    monkeypatch.setenv("AVATAR_WORKER_ENGINE", "ditto")
     monkeypatch.setenv("AVATAR_WORKER_DEVICE", "cuda:77")
     monkeypatch.setattr(startup, "RUNPOD_HANDLER", startup.Path(__file__))
     assert startup.main([command]) == 1
@@ -69,7 +70,7 @@ def test_the_whole_life_of_a_container(monkeypatch):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    ours = {"HTTP_PORT": str(port), "WS_PORT": "0", "DEVICE": "cpu", "MAX_SESSIONS": "1"}
+    ours = {"HTTP_PORT": str(port), "WS_PORT": "0", "CANVAS__SCALE": "0.25", "MAX_SESSIONS": "1"}
     environment = os.environ | {f"AVATAR_WORKER_{name}": value for name, value in ours.items()}
     process = subprocess.Popen(
         [sys.executable, "-m", "worker.startup"],
