@@ -4,20 +4,25 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 
 .PHONY: help demo test lint format bench serve worker check models models-ditto pictures \
-	sample-portraits setup dev clean
+	sample-portraits setup gpu dev clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: $(VENV)/.ready ## a virtual environment that runs the server
-dev: $(VENV)/.ready-dev ## the same with what tests and checks need
+gpu: $(VENV)/.ready-gpu ## the same with what the photoreal engine needs
+dev: $(VENV)/.ready-dev ## the same with what tests, checks and training need
 
 $(VENV)/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.ready-gpu: $(VENV)/.ready
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[gpu]'
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
@@ -27,7 +32,7 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 models: setup ## fetch the face models (hash-checked, cached)
 	$(PY) scripts/download_models.py
 
-models-ditto: setup ## fetch the photoreal engine's weights too (2.2 GB, goes on where it was cut)
+models-ditto: gpu ## fetch the photoreal engine's weights too (2.2 GB, goes on where it was cut)
 	$(PY) scripts/download_models.py ditto
 
 demo: models ## a portrait speaks: out/demo.mp4 and out/demo.png

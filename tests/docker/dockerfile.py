@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,30 @@ def steps(dockerfile: str) -> list[Step]:
             stage = re.split(r"\s+as\s+", text, flags=re.IGNORECASE)[-1]
         found.append(Step(stage, word.upper(), text.strip()))
     return found
+
+
+def installed_packages(image) -> set[str]:
+    """Names of the packages that the builder stage installs by ``pip install ".[${EXTRAS}]"``,
+    without what they need in turn."""
+    assert any('pip install ".[${EXTRAS}]"' in text for text in words(image, "RUN", "builder"))
+    (extras,) = [text for text in words(image, "ARG", "builder") if text.startswith("EXTRAS=")]
+    return required(extras.partition("=")[2].split(","))
+
+
+def required(extras: list[str]) -> set[str]:
+    """Names of the packages that ``pip install '.[extras]'`` asks for."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = list(project["dependencies"])
+    for extra in extras:
+        lines += project["optional-dependencies"][extra]
+    names = set()
+    for line in lines:
+        name = re.split(r"[^\w.-]", line)[0]
+        if name == project["name"]:  # extras made of extras
+            names |= required(re.search(r"\[(.+)\]", line)[1].split(","))
+        else:
+            names.add(name)
+    return names
 
 
 def words(image, word, stage=None):

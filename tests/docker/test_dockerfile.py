@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import runpy
 
 import pytest
 
@@ -13,6 +12,7 @@ from tests.docker.dockerfile import (
     Step,
     copy_as_the_image_does,
     ignored,
+    installed_packages,
     run_there,
     steps,
     words,
@@ -111,11 +111,8 @@ def test_its_settings_are_settings(image, monkeypatch):
 
 
 def test_its_extras_are_extras(image):
-    (extras,) = [text for text in words(image, "ARG", "builder") if text.startswith("EXTRAS=")]
-    script = runpy.run_path(str(ROOT / "scripts" / "requirements.py"))
-    lines = script["requirements"](extras.partition("=")[2].strip('"').split())
-    names = {re.split(r"[^\w-]", line)[0] for line in lines}
-    assert {"torch", "aiortc", "livekit", "daily-python", "runpod"} <= names
+    installed = installed_packages(image)
+    assert {"torch", "onnxruntime-gpu", "aiortc", "livekit", "daily-python", "runpod"} <= installed
 
 
 def test_every_script_it_runs_is_copied_before(image):
