@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from api import cli_accounts
 from api.cli_text import UsageError, limit_text, print_table
+
+if TYPE_CHECKING:
+    from api.settings import ApiSettings
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
@@ -110,15 +116,35 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(arguments: argparse.Namespace) -> int:
     """Run the control plane."""
-    from api.server import PortError, serve
+    from api.listen import PortError
     from api.settings import load_settings
 
     try:
         with asyncio.Runner(loop_factory=_event_loop) as runner:
-            runner.run(serve(load_settings()))
+            runner.run(_start(load_settings()))
     except PortError as error:
         return _fail(str(error), EXIT_FAILED)
     return 0
+
+
+async def _start(settings: ApiSettings) -> None:
+    """Run the control plane. A worker of our own is started first: it loads its engine while we
+    load everything else."""
+    from api.dispatch.choose import open_dispatcher
+    from api.listen import bind
+    from worker.logs import configure_logging
+
+    configure_logging(settings.log)
+    listener = bind(settings)
+    try:
+        async with AsyncExitStack() as stack:
+            dispatcher = open_dispatcher(settings)
+            stack.push_async_callback(dispatcher.aclose)
+            await dispatcher.start()
+            server = await asyncio.to_thread(importlib.import_module, "api.server")
+            await server.serve(settings, listener, dispatcher)
+    finally:
+        listener.close()
 
 
 def _event_loop() -> asyncio.AbstractEventLoop:

@@ -13,18 +13,21 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from api.announce import announce
 from api.app import create_app
 from api.assembly import assemble
 from api.avatars.media import open_media
 from api.avatars.portraits import FacePortraits
 from api.dispatch.choose import open_dispatcher
+from api.dispatch.port import Dispatcher
 from api.gateway_socket import SERVER_OPTIONS as SPEECH_SOCKETS
 from api.http_protocol import http_options
+from api.listen import bind
 from api.livekit_rooms import open_livekit
 from api.plans import load_plans
 from api.secret import load_secret
 from api.services import Services
-from api.settings import PREFIX, ApiSettings
+from api.settings import ApiSettings
 from api.store.migrate import migrate
 from api.store.sql import open_store
 from worker.logs import configure_logging
@@ -35,14 +38,17 @@ ROOM_TOKENS = "room tokens"
 """What the store seals room tokens for."""
 
 
-class PortError(OSError):
-    """An address cannot be listened on; the text names the setting to change."""
-
-
 @asynccontextmanager
-async def running_services(settings: ApiSettings) -> AsyncIterator[Services]:
+async def running_services(
+    settings: ApiSettings, dispatcher: Dispatcher | None = None
+) -> AsyncIterator[Services]:
     """Everything a process needs, opened and at work; closed again in reverse, also when a later
     part cannot be opened.
+
+    Args:
+        settings: of the process.
+        dispatcher: one that was started already and is closed by who did; default: the one that
+            the settings ask for.
 
     Raises:
         SettingsError, StoreError: what cannot be used, and what to do.
@@ -50,8 +56,10 @@ async def running_services(settings: ApiSettings) -> AsyncIterator[Services]:
     plans = load_plans(settings.plans_file, settings.default_plan)
     secret = await asyncio.to_thread(load_secret, settings)
     async with AsyncExitStack() as stack:
-        dispatcher = open_dispatcher(settings)
-        stack.push_async_callback(dispatcher.aclose)
+        if dispatcher is None:
+            dispatcher = open_dispatcher(settings)
+            stack.push_async_callback(dispatcher.aclose)
+            await dispatcher.start()
         await migrate(settings.database)
         store = await open_store(settings.database, secret.key(ROOM_TOKENS))
         stack.push_async_callback(store.aclose)
@@ -67,7 +75,6 @@ async def running_services(settings: ApiSettings) -> AsyncIterator[Services]:
         stack.push_async_callback(services.rates.aclose)
         await services.rates.start()
         stack.push_async_callback(services.sessions.aclose)
-        await dispatcher.start()
         await services.avatars.seed_public()
         services.avatars.warm_default()
         services.supervisor.start()
@@ -118,10 +125,19 @@ async def http_server(
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def serve(settings: ApiSettings) -> None:
+async def serve(
+    settings: ApiSettings,
+    listener: socket.socket | None = None,
+    dispatcher: Dispatcher | None = None,
+) -> None:
     """Run until SIGTERM or SIGINT: then new sessions are refused, requests under way are answered,
     everything is closed. Sessions go on at their workers. A second signal exits at once with
     status 1.
+
+    Args:
+        settings: of the process.
+        listener: a socket to listen on, bound; default: the settings' address.
+        dispatcher: see ``running_services``.
 
     Raises:
         PortError, SettingsError, StoreError: why it cannot run.
@@ -137,18 +153,19 @@ async def serve(settings: ApiSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    listener = bind(settings)
+    listener = bind(settings) if listener is None else listener
     try:
         settings = settings.model_copy(update={"port": int(listener.getsockname()[1])})
         async with (
-            running_services(settings) as services,
+            running_services(settings, dispatcher) as services,
             http_server(create_app(services), settings, listener) as serving,
         ):
             logger.info("listening", host=settings.host, port=settings.port)
-            print(f"\n  Open {settings.base_url}\n", flush=True)
+            announcing = asyncio.create_task(announce(settings.base_url, services.dispatcher))
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
+            announcing.cancel()
             services.sessions.draining = True
             logger.info("draining", timeout_s=settings.lifecycle.drain_s)
             if serving.done():
@@ -157,31 +174,3 @@ async def serve(settings: ApiSettings) -> None:
         listener.close()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-
-
-def bind(settings: ApiSettings) -> socket.socket:
-    """A socket on the settings' address.
-
-    Raises:
-        PortError: it cannot be listened on.
-    """
-    try:
-        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
-        family, kind, protocol, _, address = found[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise _port_error(settings, error) from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError as error:
-        listener.close()
-        raise _port_error(settings, error) from error
-    return listener
-
-
-def _port_error(settings: ApiSettings, error: OSError) -> PortError:
-    return PortError(
-        f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); set {PREFIX}HOST and"
-        f" {PREFIX}PORT to a free address"
-    )

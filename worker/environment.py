@@ -22,7 +22,8 @@ class LogSettings(BaseModel):
     """How a process logs."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["json", "console"] = "json"
+    format: Literal["auto", "json", "console"] = "auto"
+    """auto: for people where standard error is a terminal, JSON elsewhere."""
 
 
 class ServerSettings(BaseSettings):

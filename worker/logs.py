@@ -54,16 +54,21 @@ _QUIET = (
 """Libraries whose debug logs hold whole messages or are too many; they tell warnings only."""
 
 
+_FOR_MACHINES = ("alembic", "uvicorn.error")
+"""Libraries that tell of every step of a start; our own lines say it to people."""
+
+
 def configure_logging(settings: LogSettings, stream: TextIO | None = None) -> None:
     """Route all logging of this process to ``stream`` (standard error by default)."""
     stream = stream if stream is not None else sys.stderr
+    people = settings.format == "console" or (settings.format == "auto" and stream.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
         _without_colour,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        _local_time() if people else structlog.processors.TimeStamper("iso", utc=True, key="time"),
         structlog.processors.StackInfoRenderer(),
     ]
     structlog.configure(
@@ -77,12 +82,14 @@ def configure_logging(settings: LogSettings, stream: TextIO | None = None) -> No
         cache_logger_on_first_use=False,
     )
     renderer: structlog.typing.Processor
-    if settings.format == "json":
-        renderer = structlog.processors.JSONRenderer(default=repr_masked)
-    else:
+    if people:
         renderer = structlog.dev.ConsoleRenderer(
-            colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+            colors=stream.isatty(),
+            exception_formatter=structlog.dev.plain_traceback,
+            timestamp_key="time",
         )
+    else:
+        renderer = structlog.processors.JSONRenderer(default=repr_masked)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -108,6 +115,13 @@ def configure_logging(settings: LogSettings, stream: TextIO | None = None) -> No
         library.handlers.clear()
         library.propagate = True
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
+    if people and settings.level != "debug":
+        for name in _FOR_MACHINES:
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _local_time() -> structlog.typing.Processor:
+    return structlog.processors.TimeStamper("%H:%M:%S", utc=False, key="time")
 
 
 def mask_secrets(

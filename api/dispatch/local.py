@@ -74,6 +74,7 @@ class LocalDispatcher:
                     self._spawned.secret,
                     self._http,
                     self._now,
+                    expected=True,
                 )
             )
         self._task(self._keep_looking(), "look at the workers")
@@ -318,7 +319,9 @@ class LocalDispatcher:
                 await self._end_unwanted()
             except Exception:
                 logger.exception("looking at the workers failed")
-            await asyncio.sleep(self._look_s)
+            # One that starts is soon ready, and somebody may wait for it.
+            starting = self._spawned is not None and self._some_starting()
+            await asyncio.sleep(min(self._look_s, WARMING_LOOK_S) if starting else self._look_s)
 
     async def _look_at(self, workers: Sequence[Resident]) -> None:
         await asyncio.gather(*(each.fetch() for each in workers))
@@ -347,6 +350,7 @@ class LocalDispatcher:
             workers=len(answering),
             slots=sum(each.capacity for each in answering if each.serving),
             running=sum(each.occupied for each in answering),
+            engines=tuple(dict.fromkeys(each.engine for each in answering if each.serving)),
         )
 
     def _task(self, work: Coroutine[Any, Any, None], name: str) -> None:

@@ -93,6 +93,8 @@ class Capacity:
     slots: int | None
     """Sessions they hold at a time; None: not known (serverless)."""
     running: int
+    engines: tuple[str, ...] = ()
+    """What those that take sessions render, each once, such as "warp, 1280x960"."""
 
 
 class Dispatcher(Protocol):

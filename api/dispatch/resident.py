@@ -47,6 +47,8 @@ class _Status(BaseModel):
     state: Literal["warming", "ready", "full", "draining"]
     capacity: int
     running: int
+    engine: str | None = None
+    size: str | None = None
     ws_uri: str
     joining: list[str]
     sessions: list[_Line]
@@ -63,8 +65,12 @@ class Resident:
         secret: SecretStr | None,
         http: WorkerHttp,
         now: Callable[[], float] = time.monotonic,
+        *,
+        expected: bool = False,
     ) -> None:
-        """``handle``: what the store keeps to find it again."""
+        """``handle``: what the store keeps to find it again. ``expected``: it is being started, and
+        that it does not answer yet is no news."""
+        self._expected = expected
         self.handle = handle
         self.address = address.rstrip("/")
         self.status: _Status | None = None
@@ -166,7 +172,9 @@ class Resident:
         self.status = None
         if self._silence != why:
             self._silence = why
-            logger.warning("worker does not answer", worker=self.handle, reason=why)
+            first = self._expected and self._instance is None
+            tell = logger.debug if first else logger.warning
+            tell("worker does not answer", worker=self.handle, reason=why)
 
     # Slots
 
@@ -197,6 +205,12 @@ class Resident:
     def serving(self) -> bool:
         """It takes sessions, or would if it were not full."""
         return self.status is not None and self.status.state in ("ready", "full")
+
+    @property
+    def engine(self) -> str:
+        """What it renders, such as "warp, 1280x960"; empty while that is not known."""
+        status = self.status
+        return ", ".join(filter(None, (status.engine, status.size))) if status else ""
 
     @property
     def free(self) -> bool:

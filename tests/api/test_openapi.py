@@ -32,9 +32,10 @@ from api.app import create_app
 from api.assembly import assemble
 from api.auth import Caller
 from api.avatars.folder import FolderMedia
+from api.listen import bind
 from api.plans import load_plans
 from api.secret import Secret
-from api.server import bind, http_server
+from api.server import http_server
 from api.session_body import CreateBody
 from api.settings import ApiSettings
 from api.store.migrate import migrate

@@ -17,7 +17,8 @@ import pytest
 
 from api.app import create_app
 from api.avatars.catalogue import PUBLIC
-from api.server import PortError, bind, http_server, running_services, serve
+from api.listen import PortError, bind
+from api.server import http_server, running_services, serve
 from api.services import Services
 from api.settings import ApiSettings, SettingsError
 from api.store.sql import SqlStore

@@ -54,6 +54,29 @@ def json_lines(untouched_logging: None) -> Callable[[], list[dict[str, Any]]]:
     return lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_lines_for_people(untouched_logging: None) -> None:
+    stream = Terminal()
+    configure_logging(LogSettings(), stream)
+    structlog.get_logger("worker.service").info("worker ready", capacity=3)
+    logging.getLogger("uvicorn.error").info("Waiting for application startup.")
+    logging.getLogger("uvicorn.error").error("it broke")
+    first, second = stream.getvalue().splitlines()
+    assert "worker ready" in first
+    assert "it broke" in second
+    assert not first.startswith("{")
+
+
+def test_whatever_else_reads_it_gets_json(json_lines: Callable[[], list[dict[str, Any]]]) -> None:
+    structlog.get_logger("worker.service").info("worker ready", capacity=3)
+    (line,) = json_lines()
+    assert (line["event"], line["capacity"]) == ("worker ready", 3)
+
+
 class Credentials:
     def __repr__(self) -> str:
         return f"Credentials(token={SECRET!r}, jwt={JWT})"

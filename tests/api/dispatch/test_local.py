@@ -15,7 +15,7 @@ from pydantic import SecretStr
 import api.dispatch.local
 import api.dispatch.resident
 from api.dispatch.local import LocalDispatcher
-from api.dispatch.port import NoWorker, OrderRefused, RoomToJoin
+from api.dispatch.port import Capacity, NoWorker, OrderRefused, RoomToJoin
 from api.settings import LocalSettings
 from tests.api.dispatch.orders import TOKEN, order, stored
 from tests.fakes.engine import FlapEngine
@@ -144,7 +144,7 @@ async def test_a_burst_spreads_over_the_workers_and_stops_at_what_they_hold():
         )
         assert sum(isinstance(each, NoWorker) for each in results) == 4
         assert len(one.worker.sessions()) == len(two.worker.sessions()) == 3
-        assert await local.capacity() == type(await local.capacity())(2, 6, 6)
+        assert await local.capacity() == Capacity(2, 6, 6, ("flap, 128x96",))
 
 
 async def test_the_larger_worker_takes_more():
