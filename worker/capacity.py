@@ -25,6 +25,7 @@ from worker.render_pool import pool_size
 from worker.rooms.port import SAMPLES_PER_FRAME
 from worker.rooms.whep_encoder import LiveEncoder, VideoCodec
 from worker.settings import AUTO_SCALES, UNMEASURED_SCALE, WorkerSettings
+from worker.speed_cache import Speed, SpeedCache, fingerprint
 
 logger = structlog.get_logger(__name__)
 
@@ -50,24 +51,6 @@ UNMEASURED_PER_CORE = 1
 
 
 @dataclass(frozen=True)
-class Speed:
-    """What an engine does with a canvas on this machine."""
-
-    frames_per_second: float
-    """Pictures that all render threads together make in a second, motion and all."""
-    render_cpu_s: float
-    """Processor time of a picture and its motion."""
-    encode_cpu_s: float
-    """Processor time of compressing a picture for a room."""
-
-    @property
-    def sessions(self) -> int:
-        """Live sessions it holds, headroom for everything else left. One that leaves no headroom
-        is taken all the same; none where 25 frames/s are out of reach."""
-        return sessions_held(self.frames_per_second, self.render_cpu_s + self.encode_cpu_s)
-
-
-@dataclass(frozen=True)
 class Capacity:
     """What a worker may promise."""
 
@@ -85,9 +68,11 @@ def measured_batch(engine: Engine) -> int:
     return max(4, min(16, engine.preferred_batch))
 
 
-def sessions_held(rate: float, cpu_s: float = 0.0) -> int:
-    """How many live sessions a frame rate holds, where each frame takes ``cpu_s`` of processor
-    time in all; see ``Speed.sessions``."""
+def sessions_held(speed: Speed) -> int:
+    """How many live sessions an engine of this speed holds, headroom for everything else left. One
+    that leaves no headroom is taken all the same; none where 25 frames/s are out of reach."""
+    cpu_s = speed.render_cpu_s + speed.encode_cpu_s
+    rate = speed.frames_per_second
     if cpu_s > 0:
         rate = min(rate, usable_cores() / cpu_s)
     return int(rate * HEADROOM / FPS) or int(rate >= FPS)
@@ -200,12 +185,17 @@ def _encode_cpu_s(pictures: Sequence[np.ndarray], canvas: Canvas) -> float:
 
 
 def capacity_meter(
-    settings: WorkerSettings, portrait: Path | None, seconds: float = MEASURE_S
+    settings: WorkerSettings,
+    portrait: Path | None,
+    *,
+    seconds: float = MEASURE_S,
+    cache: SpeedCache | None = None,
 ) -> Callable[[Engine], Capacity]:
     """A function that warms an engine up and answers what a worker with these settings may promise.
 
     ``portrait``: an image file to measure with; without one the cores are counted. ``seconds``:
-    how long each canvas is measured.
+    how long each canvas is measured. ``cache``: where speeds are known from and kept; default:
+    nothing is kept, and everything is measured.
     """
 
     def measure(engine: Engine) -> Capacity:
@@ -213,11 +203,12 @@ def capacity_meter(
             scale = settings.canvas.scale
             known = UNMEASURED_SCALE if scale == "auto" else scale
             return Capacity(known, UNMEASURED_PER_CORE * usable_cores())
-        photo = load_photo(portrait)
         for scale in scales(settings):
             canvas = settings.canvas.at(scale).canvas("4:3")
-            speed = measured_speed(engine, photo, canvas, threads=settings.threads, seconds=seconds)
-            found = Capacity(scale, speed.sessions, speed)
+            speed = known_speed(
+                engine, portrait, canvas, threads=settings.threads, seconds=seconds, cache=cache
+            )
+            found = Capacity(scale, sessions_held(speed), speed)
             if found.sessions >= wanted_sessions(settings):
                 break
         if not found.sessions:
@@ -231,6 +222,30 @@ def capacity_meter(
         return found
 
     return measure
+
+
+def known_speed(
+    engine: Engine,
+    portrait: Path,
+    canvas: Canvas,
+    *,
+    threads: int,
+    seconds: float,
+    cache: SpeedCache | None,
+    again: bool = False,
+) -> Speed:
+    """The speed that ``cache`` knows, else (and with ``again`` in any case) the measured one, which
+    it then keeps. That of an engine of batches is always measured: loading it takes far longer."""
+    if cache is None or engine.preferred_batch > 1:
+        photo = load_photo(portrait)
+        return measured_speed(engine, photo, canvas, threads=threads, seconds=seconds)
+    key = fingerprint(engine.name, threads, canvas, portrait)
+    speed = None if again else cache.get(key)
+    if speed is None:
+        photo = load_photo(portrait)
+        speed = measured_speed(engine, photo, canvas, threads=threads, seconds=seconds)
+        cache.put(key, speed, threads)
+    return speed
 
 
 def wanted_sessions(settings: WorkerSettings) -> int:

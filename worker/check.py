@@ -20,10 +20,11 @@ from models import assets
 from models.assets import AssetError
 from models.engine import FPS, EngineError
 from worker import gpu_facts, software_facts
-from worker.capacity import HEADROOM, measured_speed, scales, wanted_sessions
+from worker.capacity import HEADROOM, known_speed, scales, sessions_held, wanted_sessions
 from worker.engines import NO_TORCH, engine_loader, engine_name, torch_installed
 from worker.render_pool import pool_size
 from worker.settings import WorkerSettings
+from worker.speed_cache import SpeedCache
 
 MEASURE_S = 3.0
 
@@ -252,8 +253,6 @@ def _ditto(report: Report) -> None:
 def _speed(
     report: Report, settings: WorkerSettings, device: str, portrait: Path | None, seconds: float
 ) -> None:
-    from models.face.photo import load_photo
-
     name = engine_name(settings)
     try:
         engine = engine_loader(settings)()
@@ -267,23 +266,28 @@ def _speed(
     if portrait is None:
         report.warnings.append("no portrait to measure with; give one with --portrait")
         return
-    photo = load_photo(portrait.read_bytes())
     threads = pool_size(engine, settings.threads)
     found = []
     try:
         for scale in scales(settings):
             canvas = settings.canvas.at(scale).canvas("4:3")
-            speed = measured_speed(engine, photo, canvas, threads=threads, seconds=seconds)
+            speed = known_speed(
+                *(engine, portrait, canvas),
+                threads=threads,
+                seconds=seconds,
+                cache=SpeedCache(),
+                again=True,
+            )
             found.append((f"{canvas.width}x{canvas.height}", speed))
     except RuntimeError as error:
         report.refusal = f"the engine {name} does not render on {device}: {_first(error)}"
         return
     wanted = wanted_sessions(settings)
-    chosen = next((size for size, speed in found if speed.sessions >= wanted), found[-1][0])
+    chosen = next((size for size, speed in found if sessions_held(speed) >= wanted), found[-1][0])
     report.speeds += [
         Speed(
             *(engine.name, device, size, threads),
-            *(round(speed.frames_per_second, 1), speed.sessions, size == chosen),
+            *(round(speed.frames_per_second, 1), sessions_held(speed), size == chosen),
         )
         for size, speed in found
     ]

@@ -17,6 +17,7 @@ from worker.engines import sample_portrait
 from worker.http import create_app
 from worker.service import Worker
 from worker.settings import WorkerSettings
+from worker.speed_cache import SpeedCache
 from worker.websocket import SpeechServer
 
 logger = structlog.get_logger(__name__)
@@ -118,7 +119,7 @@ async def serve(worker: Worker, settings: WorkerSettings) -> None:
     try:
         async with http_server(worker, settings), speech_server(worker, settings):
             logger.info("listening", http=worker.http_url, websocket=worker.ws_uri)
-            meter = capacity_meter(settings, sample_portrait())
+            meter = capacity_meter(settings, sample_portrait(), cache=SpeedCache())
             starting = asyncio.create_task(worker.start(meter))
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -9,9 +9,10 @@ import pytest
 from models.engine import Canvas
 from tests.fakes.engine import FlapEngine, FlapPose
 from worker import capacity
-from worker.capacity import Capacity, Speed, capacity_meter, measured_speed, sessions_held
+from worker.capacity import Capacity, capacity_meter, measured_speed, sessions_held
 from worker.service import Worker
 from worker.settings import AUTO_SCALES, load_settings
+from worker.speed_cache import Speed, SpeedCache
 
 PHOTO = np.zeros((1, 1, 3), np.uint8)
 SMALL = Canvas(64, 64)
@@ -77,8 +78,7 @@ def test_a_fault_while_measuring_is_told():
 )
 def test_sessions_by_frame_rate_and_by_processor_time(monkeypatch, rate, cpu_s, sessions):
     monkeypatch.setattr(capacity, "usable_cores", lambda: 2)
-    assert sessions_held(rate, cpu_s) == sessions
-    assert Speed(rate, cpu_s / 2, cpu_s / 2).sessions == sessions
+    assert sessions_held(Speed(rate, cpu_s / 2, cpu_s / 2)) == sessions
 
 
 @pytest.fixture
@@ -89,7 +89,8 @@ def speeds(monkeypatch, tmp_path):
 
     def measure(engine, photo, canvas, **options):
         measured.append(canvas.width)
-        return Speed(given[canvas.width], 1e-4, 1e-4)
+        rate = given[canvas.width]
+        return Speed(rate, 1 / rate, 1e-4)
 
     monkeypatch.setattr(capacity, "measured_speed", measure)
     monkeypatch.setattr(capacity, "load_photo", lambda path: PHOTO)
@@ -120,6 +121,30 @@ def test_a_scale_that_is_set_is_kept(speeds, monkeypatch):
     monkeypatch.setenv("AVATAR_WORKER_CANVAS__SCALE", "0.25")
     found = capacity_meter(load_settings(), photo)(FlapEngine())
     assert (found.scale, found.sessions, measured) == (0.25, 1, [320])
+
+
+def test_a_worker_that_starts_again_does_not_measure(speeds, tmp_path):
+    given, measured, photo = speeds
+    given.update({1280: 40.0, 960: 90.0, 640: 250.0})
+    photo.write_bytes(b"photo")
+    engine = FlapEngine()
+    engine.preferred_batch = 1
+
+    def start() -> Capacity:
+        cache = SpeedCache(tmp_path / "speeds.json")
+        return capacity_meter(load_settings(render_threads=1), photo, cache=cache)(engine)
+
+    first = start()
+    assert measured == [1280, 960]
+    assert start() == first
+    assert measured == [1280, 960]
+    engine.name = "another"
+    start()
+    assert measured == [1280, 960, 1280, 960]
+    engine.preferred_batch = 4  # one of batches is measured every time
+    start()
+    start()
+    assert len(measured) == 8
 
 
 def test_without_a_portrait_nothing_is_measured(speeds, monkeypatch):

@@ -89,7 +89,7 @@ class JobService:
         settings, portrait = self._settings, sample_portrait()
         # A few frames are rendered even where the settings leave nothing open.
         known = settings.max_sessions is not None and settings.canvas.scale != "auto"
-        measure = capacity_meter(settings, portrait, 0.01 if known else MEASURE_S)
+        measure = capacity_meter(settings, portrait, seconds=0.01 if known else MEASURE_S)
         found = measure(engine)
         self._settings = settings.at_scale(found.scale)
         if portrait is not None:

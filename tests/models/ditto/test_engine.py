@@ -17,6 +17,7 @@ from models.face import default_analyzer, frame_portrait, load_photo
 from portraits import ANNA
 from tests.fakes.ditto_files import tiny_networks, write_tiny_files
 from worker.capacity import measured_batch, measured_speed, sessions_held
+from worker.speed_cache import Speed
 
 CANVAS = Canvas(160, 120)
 
@@ -138,7 +139,7 @@ def test_capacity_is_measured_with_motion(analyzer, photo):
     ("rate", "sessions"), [(10.0, 0), (24.9, 0), (25.0, 1), (60.0, 1), (100.0, 3), (400.0, 12)]
 )
 def test_no_session_is_promised_that_would_not_get_its_frames(rate, sessions):
-    assert sessions_held(rate) == sessions
+    assert sessions_held(Speed(rate, 0.0, 0.0)) == sessions
 
 
 def test_what_a_session_takes_is_stated(analyzer):
