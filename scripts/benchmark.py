@@ -1,8 +1,8 @@
 """Measure the server: ``python scripts/benchmark.py engine | latency | capacity | api | ditto``.
 
 Each prints a table and writes its figures with the machine's description as JSON. ``ditto`` needs
-nothing but torch and numpy; ``api`` starts the control plane and its worker as processes of their
-own; the others run a whole worker in this process.
+nothing but torch and numpy, and alone needs torch; ``api`` starts the control plane and its worker
+as processes of their own; the others run a whole worker in this process.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "live": {"batches": [1, 2, 4], "sessions": [1, 2, 4, 6], "seconds": 5.0, "trials": 40},
+    "live": {"sessions": [1, 2, 4, 6], "seconds": 5.0, "trials": 40},
     "api": {"seconds": 5.0, "trials": 40, "rates": [50, 100, 200, 300, 400, 600]},
     "ditto": {
         "batches": [1, 2, 4, 8, 16, 32],
@@ -59,11 +57,11 @@ def machine(device: str) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": device,
     }
-    if torch.cuda.is_available():
-        info["gpu"] = torch.cuda.get_device_name()
+    if (torch := sys.modules.get("torch")) is not None:  # what is measured uses it
+        info |= {"torch": torch.__version__, "device": device}
+        if torch.cuda.is_available():
+            info["gpu"] = torch.cuda.get_device_name()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         info["cpu"] = next(line.split(":")[1].strip() for line in lines if "model name" in line)
@@ -88,9 +86,22 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("what", choices=["engine", "latency", "capacity", "api", "ditto"])
     parser.add_argument("--portrait", type=Path, help="default: the sample")
     parser.add_argument("--speech", type=Path, help="default: the sample")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--device", default="auto", help="of the engine ditto")
     parser.add_argument("--sizes", nargs="+", default=["640x480"], help="the first one counts live")
-    parser.add_argument("--batches", nargs="+", type=int)
+    parser.add_argument(
+        "--threads",
+        nargs="+",
+        type=int,
+        help="render threads; default: as a worker has here, engine: and one. The first one counts "
+        "live",
+    )
+    parser.add_argument(
+        "--room",
+        choices=["file", "whep"],
+        default="file",
+        help="capacity: record every session to MP4, or nobody watches",
+    )
+    parser.add_argument("--batches", nargs="+", type=int, help="ditto: pictures rendered together")
     parser.add_argument("--sessions", nargs="+", type=int)
     parser.add_argument("--seconds", type=float, help="per measurement")
     parser.add_argument("--trials", type=int)

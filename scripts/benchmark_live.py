@@ -11,7 +11,6 @@ import asyncio
 import base64
 import itertools
 import json
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -20,23 +19,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 from websockets.asyncio.client import connect
 
-from models.engine import Canvas
+from models.engine import Canvas, Engine
 from models.face.photo import load_photo
-from worker.capacity import frames_per_second
+from worker.capacity import encode_cpu_s, measured_speed, sessions_held
 from worker.engines import engine_loader, sample_portrait
 from worker.ingress import FileRoom as FileSpec
 from worker.ingress import SessionRequest
-from worker.rooms.port import Room
+from worker.ingress import WhepRoom as WhepSpec
+from worker.render_pool import pool_size
+from worker.rooms.mp4 import Mp4Writer
+from worker.rooms.port import SAMPLES_PER_FRAME, Room
 from worker.server import speech_server
 from worker.service import Worker
+from worker.session import Session
 from worker.settings import WorkerSettings, load_settings
 from worker.speech_file import read_speech
 
 FRAME_MS = 40.0
+STAGE_FRAMES = 25
+"""Pictures that are compressed, and at least rendered, to time the stages."""
+_ROOMS = {"file": "each recorded to MP4", "whep": "nobody watching"}
 SPEECH = Path(__file__).parent.parent / "assets" / "speech.ogg"
 
 
@@ -90,32 +95,80 @@ class ProbedWorker(Worker):
 
 
 def engine(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Frames per second by batch and size: acting and rendering, no encoding."""
-    rows = []
+    """What the render pool makes, by size and threads, and where the time of a frame goes."""
     settings = _settings(arguments)
-    for threads in sorted({1, os.cpu_count() or 1}):
-        loaded = engine_loader(settings)()
-        torch.set_num_threads(threads)
-        for size in arguments.sizes:
-            canvas = _canvas(size)
-            begun = time.perf_counter()
-            loaded.prepare(_photo(arguments), canvas)
-            prepare_s = time.perf_counter() - begun
-            for batch in arguments.batches:
-                rate = frames_per_second(
-                    loaded, _photo(arguments), canvas, batch=batch, seconds=arguments.seconds
-                )
-                rows.append(
-                    {
-                        "threads": threads,
-                        "size": size,
-                        "batch": batch,
-                        "frames/s": round(rate, 1),
-                        "ms/frame": round(1000 / rate, 2),
-                        "prepare s": round(prepare_s, 2),
-                    }
-                )
-    return {"rows": rows}
+    loaded = engine_loader(settings)()
+    photo = _photo(arguments)
+    speeds, stages = [], []
+    for size in arguments.sizes:
+        canvas = _canvas(size)
+        for threads in arguments.threads or sorted({1, settings.threads}):
+            speed = measured_speed(
+                loaded, photo, canvas, threads=threads, seconds=arguments.seconds
+            )
+            speeds.append(
+                {
+                    "size": size,
+                    "threads": pool_size(loaded, threads),
+                    "frames/s": round(speed.frames_per_second, 1),
+                    "CPU ms/frame": round(1000 * speed.render_cpu_s, 2),
+                    "sessions": sessions_held(speed),
+                }
+            )
+        stages += [{"size": size, **row} for row in _stages(arguments, loaded, canvas)]
+    return {
+        "tables": {"Speech to pictures, all sessions speaking": speeds, "Stages": stages},
+        "notes": ["sessions: what a worker would promise here, compressing to VP8 included"],
+    }
+
+
+def _stages(
+    arguments: argparse.Namespace, loaded: Engine, canvas: Canvas
+) -> list[dict[str, str | float]]:
+    """CPU time of each step from a photo to a compressed picture, in one thread."""
+    photo, rng = _photo(arguments), np.random.default_rng(0)
+    times: dict[str, list[float]] = {}
+
+    def timed(name: str, work: Callable[[], Any]) -> Any:
+        begun = time.thread_time()
+        done = work()
+        times.setdefault(name, []).append((time.thread_time() - begun) * 1000)
+        return done
+
+    identity = timed("prepare a portrait", lambda: loaded.prepare(photo, canvas))
+    actor = loaded.actor(identity)
+    actor.hear(rng.integers(-3000, 3000, 16_000).astype(np.int16))
+    pictures: list[np.ndarray] = []
+    until = time.perf_counter() + arguments.seconds
+    while time.perf_counter() < until or len(pictures) < STAGE_FRAMES:
+        actor.hear(rng.integers(-3000, 3000, 640).astype(np.int16))
+        pose = timed("motion", lambda: actor.act(1, True)[0])
+        pictures.append(timed("render", lambda pose=pose: loaded.render([pose])[0]))
+        del pictures[:-STAGE_FRAMES]
+    del times["motion"][0], times["render"][0]  # what is made once
+    times["compress to VP8"] = [1000 * encode_cpu_s(pictures, canvas)]
+    times["compress to MP4"] = [_mp4_cpu_ms(arguments, pictures, canvas)]
+    return [
+        {
+            "stage": name,
+            "CPU ms median": round(float(np.median(values)), 2),
+            "95 %": round(float(np.percentile(values, 95)), 2),
+        }
+        for name, values in times.items()
+    ]
+
+
+def _mp4_cpu_ms(arguments: argparse.Namespace, pictures: list[np.ndarray], canvas: Canvas) -> float:
+    """CPU time of a recorded picture with its sound."""
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    path = arguments.out.parent / "benchmark-stages.mp4"
+    writer = Mp4Writer(path, canvas)
+    begun = time.process_time()
+    for picture in pictures:
+        writer.write(picture, np.zeros(SAMPLES_PER_FRAME, np.int16))
+    taken = time.process_time() - begun
+    writer.discard()
+    return taken * 1000 / len(pictures)
 
 
 def latency(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -163,12 +216,20 @@ async def _latency(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def capacity(arguments: argparse.Namespace) -> dict[str, Any]:
-    """How many sessions that all speak at once hold 25 frames/s, recording included."""
+    """How many sessions that all speak at once hold 25 frames/s, each recorded or watched by
+    nobody (``--room``)."""
     rows = [
         asyncio.run(_capacity(arguments, count))
         for count in tqdm(arguments.sessions, desc="sessions")
     ]
-    return {"rows": rows, "size": arguments.sizes[0], "seconds": arguments.seconds}
+    threads = _settings(arguments).threads
+    return {
+        "rows": rows,
+        "size": arguments.sizes[0],
+        "seconds": arguments.seconds,
+        "threads": threads,
+        "notes": [f"{arguments.sizes[0]}, {threads} render threads, {_ROOMS[arguments.room]}"],
+    }
 
 
 async def _capacity(arguments: argparse.Namespace, count: int) -> dict[str, Any]:
@@ -186,6 +247,7 @@ async def _capacity(arguments: argparse.Namespace, count: int) -> dict[str, Any]
         cores = (time.process_time() - cpu) / elapsed
         gaps: list[float] = []
         fps = []
+        render_ms = list(itertools.chain.from_iterable(each.render_ms for each in live.sessions))
         for probe in live.probes:
             handed = [item for item in probe.handed if begun <= item[0] < begun + elapsed]
             fps.append(sum(with_picture for _, _, with_picture in handed) / elapsed)
@@ -199,13 +261,15 @@ async def _capacity(arguments: argparse.Namespace, count: int) -> dict[str, Any]
         "fps worst": round(min(fps), 2),
         "fps mean": round(float(np.mean(fps)), 2),
         "jitter p95 ms": round(float(np.percentile(jitter, 95)), 2),
+        "render p50 ms": round(float(np.percentile(render_ms, 50)), 1),
+        "render p95 ms": round(float(np.percentile(render_ms, 95)), 1),
         "cores busy": round(cores, 2),
         "holds": min(fps) >= 24.75,
     }
 
 
 class _Live:
-    """A worker with ``count`` sessions in paced file rooms and their sockets."""
+    """A worker with ``count`` sessions in paced rooms and their sockets."""
 
     def __init__(self, settings: WorkerSettings, arguments: argparse.Namespace, count: int) -> None:
         self._settings = settings
@@ -214,6 +278,7 @@ class _Live:
         self._stack = AsyncExitStack()
         self.sockets: list[Any] = []
         self.probes: list[ProbeRoom] = []
+        self.sessions: list[Session] = []
         self.joined_ms: list[float] = []
 
     async def __aenter__(self) -> _Live:
@@ -233,10 +298,9 @@ class _Live:
         video = self._arguments.out.parent / f"benchmark-{index}.mp4"
         self._stack.callback(video.unlink, missing_ok=True)
         canvas, photo = _canvas(self._arguments.sizes[0]), _photo_bytes(self._arguments)
+        room = FileSpec(video) if self._arguments.room == "file" else WhepSpec()
         begun = time.perf_counter()
-        await self._worker.create(
-            SessionRequest(session_id, token, canvas, "4:3", FileSpec(video), photo)
-        )
+        await self._worker.create(SessionRequest(session_id, token, canvas, "4:3", room, photo))
         probe = self._worker.probes[session_id]
         first = await _until(lambda: probe.handed[0][0] if probe.handed else None)
         uri = self._worker.ws_uri
@@ -246,6 +310,9 @@ class _Live:
         await socket.recv()
         self.sockets.append(socket)
         self.probes.append(probe)
+        session = self._worker.session(session_id)
+        assert session is not None
+        self.sessions.append(session)
         drain = asyncio.create_task(_read_away(socket))
         self._stack.callback(drain.cancel)
         return (first - begun) * 1000
@@ -303,8 +370,14 @@ def _percentiles(values: Iterable[float]) -> dict[str, float]:
 
 
 def _settings(arguments: argparse.Namespace) -> WorkerSettings:
+    threads = {"render_threads": arguments.threads[0]} if arguments.threads else {}
     return load_settings(
-        host="127.0.0.1", ws_port=0, device=arguments.device, max_sessions=64, public_ws_url=None
+        host="127.0.0.1",
+        ws_port=0,
+        device=arguments.device,
+        max_sessions=64,
+        public_ws_url=None,
+        **threads,
     )
 
 

@@ -100,9 +100,9 @@ def measured_speed(
             elapsed = time.perf_counter() - begun
             if elapsed > 10 * seconds:  # so slow that a warm-up changes nothing
                 each_s = (time.process_time() - cpu) / line.frames
-                return Speed(line.frames / elapsed, each_s, _encode_cpu_s(line.pictures, canvas))
+                return Speed(line.frames / elapsed, each_s, encode_cpu_s(line.pictures, canvas))
     rate, cpu_s = _run(lines, seconds)
-    return Speed(rate, cpu_s, _encode_cpu_s(lines[0].pictures, canvas))
+    return Speed(rate, cpu_s, encode_cpu_s(lines[0].pictures, canvas))
 
 
 def _run(lines: Sequence[_Line], seconds: float) -> tuple[float, float]:
@@ -170,7 +170,7 @@ class _Line:
         self.frames += len(self._actors)
 
 
-def _encode_cpu_s(pictures: Sequence[np.ndarray], canvas: Canvas) -> float:
+def encode_cpu_s(pictures: Sequence[np.ndarray], canvas: Canvas) -> float:
     """Processor time of compressing one of ``pictures`` as a WHEP room does, in s."""
     encoder = LiveEncoder(canvas)
     codecs: list[VideoCodec] = ["VP8"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts import benchmark
+from worker.engines import sample_portrait
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -81,12 +82,44 @@ def test_defaults_are_those_of_the_kind(monkeypatch, tmp_path, capsys):
 
     monkeypatch.setattr(benchmark, "command", lambda what: measure)
     out = ["--out", str(tmp_path / "x.json")]
-    assert benchmark.main(["engine", "--batches", "7", *out]) == 0
+    assert benchmark.main(["engine", "--threads", "7", *out]) == 0
     assert benchmark.main(["ditto", "--quick", *out]) == 0
     assert benchmark.main(["ditto", *out]) == 0
-    assert seen["engine", False]["batches"] == [7]
+    assert seen["engine", False]["threads"] == [7]
     assert seen["engine", False]["sessions"] == [1, 2, 4, 6]
     assert seen["ditto", True]["sessions"] == [1, 2]
     assert 12 in seen["ditto", False]["sessions"]
     assert "| a | bb |" in capsys.readouterr().out
     assert json.loads((tmp_path / "x.json").read_text())["rows"] == [{"a": 1, "bb": "x"}]
+
+
+def live(tmp_path: Path, what: str, *options: str) -> dict:
+    out = tmp_path / f"{what}.json"
+    given = [what, "--quick", "--sizes", "320x240", "--out", str(out), *options]
+    assert benchmark.main(given) == 0
+    return json.loads(out.read_text())
+
+
+@pytest.mark.skipif(sample_portrait() is None, reason="the portrait comes with a checkout only")
+def test_the_engine_by_threads_and_by_stages(tmp_path):
+    report = live(tmp_path, "engine", "--threads", "1", "2")
+    speeds = report["tables"]["Speech to pictures, all sessions speaking"]
+    assert [row["threads"] for row in speeds] == [1, 2]
+    assert all(row["frames/s"] > 0 for row in speeds)
+    stages = {row["stage"]: row["CPU ms median"] for row in report["tables"]["Stages"]}
+    assert list(stages) == [
+        *("prepare a portrait", "motion", "render"),
+        *("compress to VP8", "compress to MP4"),
+    ]
+    assert all(took > 0 for took in stages.values())
+    assert not list(tmp_path.glob("*.mp4*"))
+
+
+@pytest.mark.skipif(sample_portrait() is None, reason="the portrait comes with a checkout only")
+@pytest.mark.parametrize("room", ["file", "whep"])
+def test_sessions_that_speak_at_once(tmp_path, room):
+    report = live(tmp_path, "capacity", "--sessions", "2", "--threads", "2", "--room", room)
+    (row,) = report["rows"]
+    assert (row["sessions"], report["threads"]) == (2, 2)
+    assert row["render p50 ms"] > 0
+    assert row["fps worst"] > 0
