@@ -6,6 +6,7 @@ import av
 import pytest
 
 from portraits import ANNA
+from worker import capacity, check
 from worker.cli import main
 
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -88,8 +89,13 @@ def test_wrong_use_is_explained():
     assert "is not a size; write WIDTHxHEIGHT" in answer.stderr
 
 
-def test_check_says_what_this_machine_holds(capsys):
+def test_check_says_what_this_machine_holds_at_each_size(monkeypatch, capsys):
+    monkeypatch.setattr(capacity, "AUTO_SCALES", (0.375, 0.25))
+    monkeypatch.setattr(check, "MEASURE_S", 0.2)
     assert main(["check"]) == 0
-    printed = capsys.readouterr().out
-    assert "live sessions at 25 frames/s" in printed
-    assert "torch" in printed
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split() == ["engine", "warp", "(auto)"] for line in lines)
+    held = [line for line in lines if "live sessions at 25 frames/s" in line]
+    for size, line in zip(("480x352", "320x240"), held, strict=True):
+        assert f"of {size}" in line
+    assert sum("which a worker takes here" in line for line in held) == 1
