@@ -1,8 +1,8 @@
 """How many sessions an engine holds on this machine, measured.
 
-Two things bound it: how many pictures a second the render threads make, and how much processor time
-a picture takes in all, from its motion to its place in a compressed video, with the cores there
-are. A canvas whose scale is ``auto`` is chosen here as well.
+Three things bound it: how many pictures a second the render threads make; how much processor time a
+picture takes in all, from its motion to its place in a compressed video, with the cores there are;
+and the event loop, which handles every frame. A canvas whose scale is ``auto`` is chosen here, too.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ MEASURE_S = 1.0
 HEADROOM = 0.75
 """Share of the measured speed that is promised. On two cores four sessions that speak and are
 recorded, a share of 0.7, hold 25 frames/s; five, a share of 0.9, do not (docs/benchmarks.md)."""
+
+HANDLING_CPU_S = 0.001
+"""Processor time of everything else a frame takes, on the one event loop: sound, pacing, handing
+over. What `scripts/benchmark.py capacity --room whep` says of busy cores, less its stages."""
 
 AUTO_SESSIONS = 2
 """Sessions a canvas has to hold to be chosen by itself, where so many are allowed."""
@@ -71,10 +75,8 @@ def measured_batch(engine: Engine) -> int:
 def sessions_held(speed: Speed) -> int:
     """How many live sessions an engine of this speed holds, headroom for everything else left. One
     that leaves no headroom is taken all the same; none where 25 frames/s are out of reach."""
-    cpu_s = speed.render_cpu_s + speed.encode_cpu_s
-    rate = speed.frames_per_second
-    if cpu_s > 0:
-        rate = min(rate, usable_cores() / cpu_s)
+    cpu_s = speed.render_cpu_s + speed.encode_cpu_s + HANDLING_CPU_S
+    rate = min(speed.frames_per_second, usable_cores() / cpu_s, 1 / HANDLING_CPU_S)
     return int(rate * HEADROOM / FPS) or int(rate >= FPS)
 
 
