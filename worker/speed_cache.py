@@ -2,7 +2,7 @@
 
 A speed is kept under a fingerprint of everything it depends on: the processor and the cores that
 may be used, the engine's code, the packages it computes with, render threads, canvas and portrait.
-Where one of them changes it is measured again, and so it is where other work held it up.
+Where one of them changes it is measured again.
 ``python -m worker check`` always measures, and keeps what it finds.
 """
 
@@ -25,9 +25,6 @@ from worker.cores import usable_cores
 
 KEPT = 64
 """Speeds that are kept, the latest."""
-
-UNDISTURBED = 0.7
-"""Share of their time that render threads were on a processor, from which a speed is kept."""
 
 _COMPUTES_WITH = ("av", "numpy", "opencv-python-headless")
 _CODE = {".py", ".so", ".pyd", ".safetensors"}
@@ -60,10 +57,8 @@ class SpeedCache:
         except (AttributeError, TypeError, ValueError):
             return None
 
-    def put(self, fingerprint: str, speed: Speed, threads: int) -> None:
-        """Keep a speed that ``threads`` threads were measured at, unless they were disturbed."""
-        if speed.frames_per_second * speed.render_cpu_s < UNDISTURBED * threads:
-            return
+    def put(self, fingerprint: str, speed: Speed) -> None:
+        """Keep a speed."""
         known = {key: value for key, value in self._read().items() if key != fingerprint}
         known[fingerprint] = asdict(speed)
         text = json.dumps(dict(list(known.items())[-KEPT:]), indent=1)

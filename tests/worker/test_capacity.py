@@ -53,6 +53,16 @@ def test_an_engine_of_batches_is_measured_in_one_thread():
     assert set(engine.batches) == {4}
 
 
+def test_work_beside_the_measuring_does_not_make_a_machine_look_slow(monkeypatch):
+    engine = FlapEngine()
+    monkeypatch.setattr(capacity, "_run", lambda lines, seconds: (20.0, 0.01))
+    engine.preferred_batch = 1
+    assert measured_speed(engine, PHOTO, SMALL, seconds=0.02).frames_per_second == 70
+    assert measured_speed(engine, PHOTO, SMALL, threads=2, seconds=0.02).frames_per_second == 140
+    engine.preferred_batch = 4  # it waits for its device
+    assert measured_speed(engine, PHOTO, SMALL, seconds=0.02).frames_per_second == 20
+
+
 def test_a_fault_while_measuring_is_told():
     engine = MeetingEngine(1)
 

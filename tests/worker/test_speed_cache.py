@@ -16,22 +16,16 @@ def path(tmp_path):
 
 
 def test_what_is_kept_is_known_to_the_next_process(path):
-    SpeedCache(path).put("one", SPEED, threads=1)
+    SpeedCache(path).put("one", SPEED)
     assert SpeedCache(path).get("one") == SPEED
     assert SpeedCache(path).get("other") is None
     assert os.listdir(path.parent) == ["speeds.json"]
 
 
-def test_a_disturbed_measurement_is_not_kept(path):
-    """Two threads that together had one processor's time were held up by something."""
-    SpeedCache(path).put("one", SPEED, threads=2)
-    assert SpeedCache(path).get("one") is None
-
-
 def test_the_oldest_go(path):
     cache = SpeedCache(path)
     for number in range(KEPT + 1):
-        cache.put(str(number), SPEED, threads=1)
+        cache.put(str(number), SPEED)
     assert cache.get("0") is None
     assert cache.get(str(KEPT)) == SPEED
 
@@ -42,7 +36,7 @@ def test_a_damaged_file_is_passed_over(path, text):
     path.write_text(text)
     cache = SpeedCache(path)
     assert cache.get("one") is None
-    cache.put("one", SPEED, threads=1)
+    cache.put("one", SPEED)
     assert cache.get("one") == SPEED
     json.loads(path.read_text())
 
@@ -50,7 +44,7 @@ def test_a_damaged_file_is_passed_over(path, text):
 def test_a_folder_that_cannot_be_written_is_passed_over(tmp_path):
     (tmp_path / "file").write_text("")
     cache = SpeedCache(tmp_path / "file" / "speeds.json")
-    cache.put("one", SPEED, threads=1)
+    cache.put("one", SPEED)
     assert cache.get("one") is None
 
 
