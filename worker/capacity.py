@@ -39,9 +39,11 @@ recorded, a share of 0.7, hold 25 frames/s; five, a share of 0.9, do not (docs/b
 UNDISTURBED = 0.7
 """Share of the time that render threads have a processor at least, once nothing else disturbs."""
 
-HANDLING_CPU_S = 0.001
-"""Processor time of everything else a frame takes, on the one event loop: sound, pacing, handing
-over. What `scripts/benchmark.py capacity --room whep` says of busy cores, less its stages."""
+HANDLING_CPU_S, LOOP_S = 0.002, 0.001
+"""Processor time of everything else a frame takes (sound, pacing, handing over, sending), and what
+of it is on the one event loop. ``scripts/benchmark.py capacity`` tells: eight sessions of 640x480
+keep 0.97 cores busy recorded and 0.48 with nobody watching; rendering and compressing are 3.3 and
+1.6 ms a frame of that."""
 
 AUTO_SESSIONS = 2
 """Sessions a canvas has to hold to be chosen by itself, where so many are allowed."""
@@ -79,7 +81,7 @@ def sessions_held(speed: Speed) -> int:
     """How many live sessions an engine of this speed holds, headroom for everything else left. One
     that leaves no headroom is taken all the same; none where 25 frames/s are out of reach."""
     cpu_s = speed.render_cpu_s + speed.encode_cpu_s + HANDLING_CPU_S
-    rate = min(speed.frames_per_second, usable_cores() / cpu_s, 1 / HANDLING_CPU_S)
+    rate = min(speed.frames_per_second, usable_cores() / cpu_s, 1 / LOOP_S)
     return int(rate * HEADROOM / FPS) or int(rate >= FPS)
 
 
