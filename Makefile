@@ -14,7 +14,9 @@ setup: $(VENV)/.ready ## a virtual environment that runs the server
 gpu: $(VENV)/.ready-gpu ## the same with what the photoreal engine needs
 dev: $(VENV)/.ready-dev ## the same with what tests, checks and training need
 
-$(VENV)/.ready: pyproject.toml
+KERNELS := $(wildcard models/warp/render/kernels/*)
+
+$(VENV)/.ready: pyproject.toml setup.py $(KERNELS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)

@@ -26,7 +26,7 @@ def image() -> list[Step]:
 
 def test_the_bases_are_pinned_and_new_enough_for_blackwell(image):
     arguments = dict(text.split("=", 1) for text in words(image, "ARG", "") if "=" in text)
-    stages = {"builder", "models", "runtime"}
+    stages = {"builder", "kernels", "models", "runtime"}
     for base in words(image, "FROM"):
         name = re.split(r"\s+", base)[0]
         if name in stages:
@@ -142,3 +142,17 @@ print(worker.startup.__file__, runpod_handler.__file__, sample_portrait(), sep="
 def test_the_models_stage_has_what_its_script_needs(image, tmp_path):
     copy_as_the_image_does(image, "models", tmp_path)
     assert "--to" in run_there(tmp_path, "scripts/download_models.py", "--help")
+
+
+def test_the_kernels_are_compiled_for_the_image(image, tmp_path):
+    """Not those of the checkout, which may be another machine's."""
+    copy_as_the_image_does(image, "builder", tmp_path)
+    copy_as_the_image_does(image, "kernels", tmp_path)
+    (tmp_path / "README.md").touch()
+    for library in tmp_path.rglob("*.so"):
+        library.unlink()
+    run_there(tmp_path, "setup.py", "-q", "build_ext", "--inplace")
+    assert list((tmp_path / "models" / "warp" / "render").glob("_kernels.*"))
+    assert any("/build/models/warp/render" in text for text in words(image, "COPY", "runtime"))
+    assert ignored("models/warp/render/_kernels.cpython-311-x86_64-linux-gnu.so")
+    assert not ignored("setup.py")

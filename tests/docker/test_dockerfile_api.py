@@ -84,3 +84,17 @@ import api.avatars.alignment, api.store.migrate
 print(api.server.__file__)
 """
     assert run_there(tmp_path, "-c", program).startswith(str(tmp_path))
+
+
+def test_the_kernels_are_compiled_for_the_image(image, tmp_path):
+    """Not those of the checkout, which may be another machine's."""
+    copy_as_the_image_does(image, "builder", tmp_path)
+    copy_as_the_image_does(image, "kernels", tmp_path)
+    (tmp_path / "README.md").touch()
+    for library in tmp_path.rglob("*.so"):
+        library.unlink()
+    run_there(tmp_path, "setup.py", "-q", "build_ext", "--inplace")
+    assert list((tmp_path / "models" / "warp" / "render").glob("_kernels.*"))
+    assert any("/build/models/warp/render" in text for text in words(image, "COPY", "runtime"))
+    assert ignored("models/warp/render/_kernels.cpython-311-x86_64-linux-gnu.so")
+    assert not ignored("setup.py")
