@@ -24,7 +24,7 @@ from worker.cores import usable_cores
 from worker.render_pool import pool_size
 from worker.rooms.port import SAMPLES_PER_FRAME
 from worker.rooms.whep_encoder import LiveEncoder, VideoCodec
-from worker.settings import AUTO_SCALES, UNMEASURED_SCALE, WorkerSettings
+from worker.settings import AUTO_SCALES, WorkerSettings
 from worker.speed_cache import Speed, SpeedCache, fingerprint
 
 logger = structlog.get_logger(__name__)
@@ -55,9 +55,6 @@ _MOTION_AHEAD = 10
 _COMPRESSED = 10
 """Pictures that are compressed to learn what that costs; twice as many for its warm-up and all."""
 
-UNMEASURED_PER_CORE = 1
-"""Sessions per core that are promised where there is no portrait to measure with."""
-
 
 @dataclass(frozen=True)
 class Capacity:
@@ -68,7 +65,7 @@ class Capacity:
     sessions: int
     """Live sessions of such a canvas."""
     speed: Speed | None = None
-    """None: not measured."""
+    """What it was found from; None: it was not measured."""
 
 
 def measured_batch(engine: Engine) -> int:
@@ -198,23 +195,19 @@ def encode_cpu_s(pictures: Sequence[np.ndarray], canvas: Canvas) -> float:
 
 def capacity_meter(
     settings: WorkerSettings,
-    portrait: Path | None,
+    portrait: Path,
     *,
     seconds: float = MEASURE_S,
     cache: SpeedCache | None = None,
 ) -> Callable[[Engine], Capacity]:
     """A function that warms an engine up and answers what a worker with these settings may promise.
 
-    ``portrait``: an image file to measure with; without one the cores are counted. ``seconds``:
-    how long each canvas is measured. ``cache``: where speeds are known from and kept; default:
-    nothing is kept, and everything is measured.
+    ``portrait``: an image file to measure with. ``seconds``: how long each canvas is measured.
+    ``cache``: where speeds are known from and kept; default: nothing is kept, and everything is
+    measured.
     """
 
     def measure(engine: Engine) -> Capacity:
-        if portrait is None:
-            scale = settings.canvas.scale
-            known = UNMEASURED_SCALE if scale == "auto" else scale
-            return Capacity(known, UNMEASURED_PER_CORE * usable_cores())
         for scale in scales(settings):
             canvas = settings.canvas.at(scale).canvas("4:3")
             speed = known_speed(

@@ -72,7 +72,7 @@ class Report:
 
 def inspect(
     settings: WorkerSettings,
-    portrait: Path | None,
+    portrait: Path,
     *,
     measure: bool = True,
     seconds: float | None = None,
@@ -81,7 +81,7 @@ def inspect(
 
     Args:
         settings: engine, device and picture size to check for.
-        portrait: a photo to measure with; without one nothing is measured.
+        portrait: a photo to measure with.
         measure: load the engine (this fetches missing model files) and measure it.
         seconds: how long to measure; default ``MEASURE_S``.
 
@@ -251,7 +251,7 @@ def _ditto(report: Report) -> None:
 
 
 def _speed(
-    report: Report, settings: WorkerSettings, device: str, portrait: Path | None, seconds: float
+    report: Report, settings: WorkerSettings, device: str, portrait: Path, seconds: float
 ) -> None:
     name = engine_name(settings)
     try:
@@ -263,9 +263,6 @@ def _speed(
         report.refusal = f"the engine {name} does not load on {device}: {_first(error)}"
         return
     report.rows.append(("loaded", f"{engine.name}, models and weights found"))
-    if portrait is None:
-        report.warnings.append("no portrait to measure with; give one with --portrait")
-        return
     threads = pool_size(engine, settings.threads)
     found = []
     try:

@@ -152,7 +152,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from worker.settings import load_settings
 
     portrait = arguments.portrait or sample_portrait()
-    if portrait is not None and not portrait.is_file():
+    if not portrait.is_file():
         return _fail(f"{portrait} does not exist; give the path of a photo", EXIT_USAGE)
     report = inspect(load_settings(), portrait, measure=not arguments.no_measure)
     return print_report(report, strict=arguments.strict, as_json=arguments.json)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from scripts import benchmark
-from worker.engines import sample_portrait
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -100,7 +99,6 @@ def live(tmp_path: Path, what: str, *options: str) -> dict:
     return json.loads(out.read_text())
 
 
-@pytest.mark.skipif(sample_portrait() is None, reason="the portrait comes with a checkout only")
 def test_the_engine_by_threads_and_by_stages(tmp_path):
     report = live(tmp_path, "engine", "--threads", "1", "2")
     speeds = report["tables"]["Speech to pictures, all sessions speaking"]
@@ -115,7 +113,6 @@ def test_the_engine_by_threads_and_by_stages(tmp_path):
     assert not list(tmp_path.glob("*.mp4*"))
 
 
-@pytest.mark.skipif(sample_portrait() is None, reason="the portrait comes with a checkout only")
 @pytest.mark.parametrize("room", ["file", "whep"])
 def test_sessions_that_speak_at_once(tmp_path, room):
     report = live(tmp_path, "capacity", "--sessions", "2", "--threads", "2", "--room", room)

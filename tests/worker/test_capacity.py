@@ -158,11 +158,6 @@ def test_a_worker_that_starts_again_does_not_measure(speeds, tmp_path):
     assert len(measured) == 8
 
 
-def test_without_a_portrait_nothing_is_measured(speeds, monkeypatch):
-    monkeypatch.setattr(capacity, "usable_cores", lambda: 6)
-    assert capacity_meter(load_settings(), None)(FlapEngine()) == Capacity(0.5, 6)
-
-
 async def test_a_worker_takes_the_scale_that_was_found():
     worker = Worker(load_settings(), FlapEngine)
     try:

@@ -86,17 +86,14 @@ class JobService:
         if self._engine is not None:
             return
         engine = self._load_engine()
-        settings, portrait = self._settings, sample_portrait()
+        settings = self._settings
         # A few frames are rendered even where the settings leave nothing open.
         known = settings.max_sessions is not None and settings.canvas.scale != "auto"
-        measure = capacity_meter(settings, portrait, seconds=0.01 if known else MEASURE_S)
+        measure = capacity_meter(settings, sample_portrait(), seconds=0.01 if known else MEASURE_S)
         found = measure(engine)
         self._settings = settings.at_scale(found.scale)
-        if portrait is not None:
-            # Here a job is a session, and a worker that takes none would wait for ever.
-            self._capacity = settings.max_sessions or found.sessions or 1
-        elif settings.max_sessions is None:
-            logger.warning("no portrait to measure with; set AVATAR_WORKER_MAX_SESSIONS")
+        # Here a job is a session, and a worker that takes none would wait for ever.
+        self._capacity = settings.max_sessions or found.sessions or 1
         self._engine = engine
 
     @property
