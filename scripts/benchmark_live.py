@@ -24,6 +24,8 @@ from websockets.asyncio.client import connect
 
 from models.engine import Canvas, Engine
 from models.face.photo import load_photo
+from models.warp.motion import WarpPose
+from models.warp.render.renderer import STAGES, render_frame
 from worker.capacity import encode_cpu_s, measured_speed, sessions_held
 from worker.engines import engine_loader, sample_portrait
 from worker.ingress import FileRoom as FileSpec
@@ -145,6 +147,11 @@ def _stages(
         pose = timed("motion", lambda: actor.act(1, True)[0])
         pictures.append(timed("render", lambda pose=pose: loaded.render([pose])[0]))
         del pictures[:-STAGE_FRAMES]
+        if isinstance(pose, WarpPose):
+            stages_ns = np.zeros(len(STAGES), np.int64)
+            render_frame(pose.identity, pose.motion, stages_ns)
+            for name, ns in zip(STAGES, stages_ns, strict=True):
+                times.setdefault(f"render: {name}", []).append(ns * 1e-6)
     del times["motion"][0], times["render"][0]  # what is made once
     times["compress to VP8"] = [1000 * encode_cpu_s(pictures, canvas)]
     times["compress to MP4"] = [_mp4_cpu_ms(arguments, pictures, canvas)]

@@ -206,7 +206,7 @@ def library() -> ctypes.CDLL:
         "to_canvas": [grid, c_void_p],
         "paint_mouth": [grid, c_void_p, grid, c_void_p, grid, c_void_p, POINTER(Mouth), frame],
         "shade": [grid, c_void_p, c_int32, frame],
-        "render_frame": [POINTER(Person), POINTER(Motion), c_void_p, frame],
+        "render_frame": [POINTER(Person), POINTER(Motion), c_void_p, frame, c_void_p],
     }.items():
         function = getattr(loaded, name)
         function.argtypes, function.restype = arguments, None

@@ -10,6 +10,7 @@ import pytest
 from models.i420 import i420_to_rgb, rgb_to_i420
 from models.warp.build.identity import build_identity
 from models.warp.render import render
+from models.warp.render.renderer import STAGES, render_frame
 from tests.models.warp.lips import measure_aperture
 
 
@@ -274,6 +275,15 @@ def test_canvases_of_every_shape(framing, pose, width, height) -> None:
     assert still.shape == (height * 3 // 2, width)
     assert psnr(still, rgb_to_i420(framed.rgb)) > 40
     assert psnr(still, open_) < 45
+
+
+def test_every_stage_of_a_frame_is_timed(identity, pose) -> None:
+    motion, stages_ns = pose(aperture=0.2, blink_left=0.5).motion, np.zeros(len(STAGES), np.int64)
+    timed = render_frame(identity, motion, stages_ns)
+    assert np.array_equal(timed, render_frame(identity, motion))
+    assert (stages_ns > 0).all()
+    with pytest.raises(ValueError, match="int64"):
+        render_frame(identity, motion, np.zeros(3, np.int64))
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])

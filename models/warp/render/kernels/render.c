@@ -1,4 +1,6 @@
 /* One frame of one person: the order in which everything is painted. */
+#include <time.h>
+
 #include "layers.h"
 
 #define FACE_ITERATIONS 4
@@ -54,9 +56,29 @@ KERNEL int64_t scratch_floats(const Person *person) {
                      6 * nodes_of(&person->inside[0].grid));
 }
 
-/* Paint `frame`, which holds the still background, with the person in the motion asked for. */
+/* What render_frame times: models.warp.render.renderer.STAGES. */
+enum { NODES, LUMA, CHROMA, EYES, LIP_NODES, MOUTH, SHADES };
+
+static int64_t now_ns(void) {
+    struct timespec now;
+    timespec_get(&now, TIME_UTC);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Add the time since `since` to a stage, and begin the next one. */
+static void stage_ends(int64_t *stages, int stage, int64_t *since) {
+    if (!stages) return;
+    int64_t now = now_ns();
+    stages[stage] += now - *since;
+    *since = now;
+}
+
+/* Paint `frame`, which holds the still background, with the person in the motion asked for.
+ *
+ * stages: nanoseconds of each stage are added to it; NULL where nobody wants to know. */
 KERNEL void render_frame(const Person *person, const Motion *motion, float *scratch,
-                         const Frame *frame) {
+                         const Frame *frame, int64_t *stages) {
+    int64_t since = stages ? now_ns() : 0;
     const Grid *grid = &person->grid, *mouth = &person->lips[0].grid;
     const Grid *hole = &person->inside[0].grid;
     size_t nodes = nodes_of(grid), lip_nodes = nodes_of(mouth), hole_nodes = nodes_of(hole);
@@ -73,11 +95,15 @@ KERNEL void render_frame(const Person *person, const Motion *motion, float *scra
     field_sources(&person->face, motion->weights, FACE_ITERATIONS, 1.0f, moves, moved);
     person_nodes(grid, still, &person->face.grid, moved, person->opacity, person->jaw,
                  motion->contact, motion->fold, person_at);
+    stage_ends(stages, NODES, &since);
     warp_luma(grid, person_at, &person->luma, person->texels, frame);
+    stage_ends(stages, LUMA, &since);
     warp_chroma(grid, person_at, &person->chroma, frame);
+    stage_ends(stages, CHROMA, &since);
 
     for (int i = 0; i < 2; i++)
         paint_eye(grid, person_at, &person->eyes[i], &motion->looks[i], frame);
+    stage_ends(stages, EYES, &since);
 
     for (int i = 0; i < 2; i++) {
         float *source = lips + 2 * lip_nodes * i;
@@ -89,7 +115,10 @@ KERNEL void render_frame(const Person *person, const Motion *motion, float *scra
         field_sources(&person->inside[i], motion->weights, INSIDE_ITERATIONS, 1.0f, moves, source);
         to_canvas(hole, source);
     }
+    stage_ends(stages, LIP_NODES, &since);
     paint_mouth(mouth, lips, hole, motion->parted ? inside : NULL, grid, person_at,
                 &person->mouth, frame);
+    stage_ends(stages, MOUTH, &since);
     shade(grid, person_at, person->lit_row, frame);
+    stage_ends(stages, SHADES, &since);
 }
