@@ -8,7 +8,6 @@ array of shape (height * 3 / 2, width).
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 # ITU-R BT.601-7, table 3: the matrix scaled to 219 (luma) and 224 (chroma) steps for 8-bit RGB.
@@ -26,16 +25,12 @@ RGB_TO_YUV = (
 """Rows Y, U, V; columns R, G, B, all 0 to 255."""
 OFFSET = np.array([16.0, 128.0, 128.0], np.float32)
 """Y, U and V of black."""
-_RGB_TO_YUV_AFFINE = np.column_stack([RGB_TO_YUV, OFFSET]).astype(np.float64)
 YUV_TO_RGB = np.linalg.inv(RGB_TO_YUV.astype(np.float64)).astype(np.float32)
 
 
 def rgb_to_yuv(rgb: np.ndarray) -> np.ndarray:
     """YUV 4:4:4 in limited range: float32, same shape as ``rgb`` ((..., 3), 0 to 255)."""
-    if rgb.ndim != 3:
-        return rgb.astype(np.float32) @ RGB_TO_YUV.T + OFFSET
-    # The same as a picture, several times as fast.
-    return np.asarray(cv2.transform(rgb.astype(np.float32), _RGB_TO_YUV_AFFINE))
+    return rgb.astype(np.float32) @ RGB_TO_YUV.T + OFFSET
 
 
 def yuv_to_rgb(yuv: np.ndarray) -> np.ndarray:
@@ -53,8 +48,8 @@ def rgb_to_i420(rgb: np.ndarray) -> np.ndarray:
         raise ValueError(f"I420 needs an RGB picture with even sides, not shape {rgb.shape}")
     height, width = rgb.shape[:2]
     yuv = rgb_to_yuv(rgb)
-    size = (width // 2, height // 2)
-    chroma = cv2.resize(yuv[:, :, 1:], size, interpolation=cv2.INTER_AREA)
+    rows = yuv[0::2, :, 1:] + yuv[1::2, :, 1:]
+    chroma = (rows[:, 0::2] + rows[:, 1::2]) / 4
     out = np.empty(height * width * 3 // 2, np.uint8)
     out[: height * width] = _to_bytes(yuv[:, :, 0]).ravel()
     out[height * width :] = _to_bytes(chroma.transpose(2, 0, 1)).ravel()

@@ -149,7 +149,7 @@ def _onnxruntime() -> Any:
         import onnxruntime
     except ImportError as error:
         raise HubertError(
-            "the speech network needs onnxruntime: pip install 'avatar-server[cuda]' for a GPU, "
+            "the speech network needs onnxruntime: pip install 'avatar-server[gpu]' for a GPU, "
             "or pip install onnxruntime for the CPU"
         ) from error
     return onnxruntime
@@ -164,7 +164,7 @@ def _providers(ort: Any, device: str) -> list[Any]:
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         raise HubertError(
             "this onnxruntime has no CUDA provider: pip uninstall onnxruntime, then "
-            "pip install 'avatar-server[cuda]'; or set the device of the speech network to cpu"
+            "pip install 'avatar-server[gpu]'; or set the device of the speech network to cpu"
         )
     return [
         ("CUDAExecutionProvider", {"device_id": int(index or 0)}),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from models.warp.render.renderer import STAGES
 from scripts import benchmark
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,6 +108,7 @@ def test_the_engine_by_threads_and_by_stages(tmp_path):
     stages = {row["stage"]: row["CPU ms median"] for row in report["tables"]["Stages"]}
     assert list(stages) == [
         *("prepare a portrait", "motion", "render"),
+        *(f"render: {name}" for name in STAGES),
         *("compress to VP8", "compress to MP4"),
     ]
     assert all(took > 0 for took in stages.values())
