@@ -35,6 +35,7 @@ from worker.ingress import (
     WorkerState,
     WorkerStatus,
 )
+from worker.memory import hand_back
 from worker.metrics import Metrics
 from worker.register import EndedSessions, Entry, token_digest
 from worker.render_pool import RenderPool
@@ -90,6 +91,7 @@ class Worker:
         open_question = settings.max_sessions is None or settings.canvas.scale == "auto"
         if measure is not None and open_question:
             found = await asyncio.to_thread(measure, self._engine)
+            await asyncio.to_thread(hand_back)
             self.settings = settings.at_scale(found.scale)
             self._capacity = settings.max_sessions or found.sessions
         self._renders = RenderPool(self._engine, self._clock.now_ns, self.settings.threads)
@@ -250,9 +252,7 @@ class Worker:
         async with self._preparing:
             identity = self._identities.get(key)
             if identity is None:
-                identity = await asyncio.to_thread(
-                    lambda: engine.prepare(load_photo(photo), canvas)
-                )
+                identity = await asyncio.to_thread(_prepared, engine, photo, canvas)
                 self._identities[key] = identity
                 while len(self._identities) > KEPT_IDENTITIES:
                     self._identities.popitem(last=False)
@@ -350,3 +350,9 @@ def _daily(spec: DailyRoom, request: SessionRequest, clock: Clock) -> Room:
 def _missing(platform: str, error: ImportError) -> PlatformNotInstalled:
     logger.warning("platform not installed", platform=platform, error=str(error))
     return PlatformNotInstalled(platform)
+
+
+def _prepared(engine: Engine, photo: bytes, canvas: Canvas) -> Identity:
+    identity = engine.prepare(load_photo(photo), canvas)
+    hand_back()
+    return identity
