@@ -327,13 +327,13 @@ class LocalDispatcher:
         await asyncio.gather(*(each.fetch() for each in workers))
 
     async def warm(self, portrait: bytes, aspect_ratio: AspectRatio) -> None:
-        """Have every ready worker prepare the portrait; returns at once. A worker that is still
-        at it with another one is left alone."""
+        """Have every ready worker prepare the portrait, and wait for them: a worker prepares one
+        at a time, and who is warmed for two aspect ratios is asked for one after the other. A
+        worker that is still at it with another portrait is left alone."""
         body = portrait_json(portrait, aspect_ratio)
-        for worker in self._workers:
-            if worker.free and worker.handle not in self._warming:
-                self._warming.add(worker.handle)
-                self._task(self._warm(worker, body), "warm a portrait")
+        asked = [each for each in self._workers if each.free and each.handle not in self._warming]
+        self._warming.update(each.handle for each in asked)
+        await asyncio.gather(*(self._warm(each, body) for each in asked))
 
     async def _warm(self, worker: Resident, body: bytes) -> None:
         try:

@@ -132,7 +132,8 @@ class Dispatcher(Protocol):
         ...
 
     async def warm(self, portrait: bytes, aspect_ratio: AspectRatio) -> None:
-        """Have the workers prepare a portrait that may soon be asked for; a hint, best effort."""
+        """Have the workers prepare a portrait that may soon be asked for, and wait until they
+        have; a hint, best effort."""
         ...
 
     async def capacity(self) -> Capacity:

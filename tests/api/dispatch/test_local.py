@@ -472,17 +472,28 @@ async def test_a_portrait_is_prepared_ahead_once():
     async with worker(load_engine=lambda: engine) as one, dispatcher(one) as local:
         await local.look([])
 
-        async def prepared():
-            return engine.prepared == 1
-
         async def found():
             return (await local.capacity()).workers == 1
 
         await until(found, "the worker")
         await local.warm(photo(), "1:1")
-        await until(prepared, "the identity")
         await local.place(order())
         assert engine.prepared == 1
+
+
+async def test_a_portrait_is_prepared_for_one_aspect_ratio_after_the_other():
+    engine = SlowToPrepare()
+    engine.go_on.set()
+    async with worker(load_engine=lambda: engine) as one, dispatcher(one) as local:
+        await local.look([])
+
+        async def found():
+            return (await local.capacity()).workers == 1
+
+        await until(found, "the worker")
+        await local.warm(photo(), "4:3")
+        await local.warm(photo(), "1:1")
+        assert engine.prepared == 2
 
 
 async def test_nothing_is_left_running():
