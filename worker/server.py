@@ -15,6 +15,7 @@ import uvicorn
 from worker.capacity import capacity_meter
 from worker.engines import sample_portrait
 from worker.http import create_app
+from worker.memory import spare_the_loaded
 from worker.service import Worker
 from worker.settings import WorkerSettings
 from worker.speed_cache import SpeedCache
@@ -125,6 +126,7 @@ async def serve(worker: Worker, settings: WorkerSettings) -> None:
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
+                spare_the_loaded()
                 await stopping
             await worker.drain()
             starting.cancel()

@@ -35,7 +35,7 @@ from worker.ingress import (
     WorkerState,
     WorkerStatus,
 )
-from worker.memory import hand_back
+from worker.memory import hand_back, tidy_up
 from worker.metrics import Metrics
 from worker.register import EndedSessions, Entry, token_digest
 from worker.render_pool import RenderPool
@@ -48,6 +48,10 @@ logger = structlog.get_logger(__name__)
 
 KEPT_IDENTITIES = 16
 """Prepared avatars kept in memory."""
+
+TIDY_AFTER_S = 1.0
+"""Time from a session's end to when its memory is looked for: whoever asked for the end has had the
+answer by then and has let go of the session."""
 
 
 class Worker:
@@ -82,6 +86,7 @@ class Worker:
         self._identities: OrderedDict[tuple[bytes, Canvas], Identity] = OrderedDict()
         self._preparing = asyncio.Lock()
         self._watchers: set[asyncio.Task[None]] = set()
+        self._tidying: asyncio.Task[None] | None = None
 
     async def start(self, measure: Callable[[Engine], Capacity] | None = None) -> None:
         """Load the engine and get ready. ``measure`` answers how many sessions it holds and of
@@ -242,6 +247,8 @@ class Worker:
         await self.drain(0)
         if self._watchers:
             await asyncio.wait(self._watchers)
+        if self._tidying is not None:
+            self._tidying.cancel()
         if self._renders is not None:
             await asyncio.to_thread(self._renders.stop)
         self._identities.clear()
@@ -306,6 +313,13 @@ class Worker:
         del self._entries[session_id]
         self._ended.add(entry)
         self._tell_metrics()
+        if self._tidying is not None:
+            self._tidying.cancel()
+        self._tidying = asyncio.create_task(self._tidy(), name="tidy up")
+
+    async def _tidy(self) -> None:
+        await asyncio.sleep(TIDY_AFTER_S)
+        await asyncio.to_thread(tidy_up)
 
     def _tell_metrics(self) -> None:
         self.metrics.set_sessions(len(self._entries))

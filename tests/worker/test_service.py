@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import gc
 import json
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -53,6 +55,22 @@ async def test_a_session_from_http_to_its_end():
         assert (await running.http.get("/sessions")).json()["sessions"] == []
         text = (await running.http.get("/metrics")).text
         assert 'avatar_sessions_total{outcome="client_request"} 1.0' in text
+
+
+async def test_what_a_session_leaves_behind_is_freed_soon(monkeypatch):
+    monkeypatch.setattr("worker.service.TIDY_AFTER_S", 0.1)
+    async with Running() as running:
+        await running.worker.start()
+        await running.http.post("/sessions", json=body())
+        session = weakref.ref(running.worker.session("sess-1"))
+        gc.disable()  # Python finds it some day; the worker may not wait for that
+        try:
+            await running.http.delete("/sessions/sess-1")
+            async with asyncio.timeout(5):
+                while session() is not None:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+        finally:
+            gc.enable()
 
 
 async def test_an_interrupt_is_confirmed_after_the_segments_were_reported():
