@@ -16,10 +16,17 @@ dev: $(VENV)/.ready-dev ## the same with what tests, checks and training need
 
 KERNELS := $(wildcard models/warp/render/kernels/*)
 
+# What was compiled is compiled again where it got lost, by `git clean`, say.
+ifeq ($(wildcard models/warp/render/_kernels*.so models/warp/render/_kernels*.pyd),)
+KERNELS += lost
+endif
+.PHONY: lost
+
 $(VENV)/.ready: pyproject.toml setup.py $(KERNELS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	@echo "installing the packages and compiling the renderer; about half a minute"
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
