@@ -15,6 +15,7 @@ import argparse
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -32,7 +33,10 @@ DEFAULT = ["warp"]
 
 
 def download(
-    engines: list[str], folder: Path | None, source: Path | None = None
+    engines: list[str],
+    folder: Path | None,
+    source: Path | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> list[tuple[Asset, Path]]:
     """Every file the engines need, fetched where it is missing or damaged.
 
@@ -40,6 +44,7 @@ def download(
         engines: names out of ``ENGINES``.
         folder: where to; None: the cache, or AVATAR_MODELS_DIR, which is only looked into.
         source: a folder to take files from, where it has them.
+        log: called with a line before each fetch; default: printed on standard error.
 
     Raises:
         AssetError: a file could not be had; says which and what to do.
@@ -47,7 +52,7 @@ def download(
     wanted = list(dict.fromkeys(asset for name in engines for asset in ENGINES[name]))
     if source is not None:
         _take(wanted, source, folder or assets.cache_dir())
-    return list(zip(wanted, assets.ensure(*wanted, cache=folder), strict=True))
+    return list(zip(wanted, assets.ensure(*wanted, cache=folder, log=log), strict=True))
 
 
 def _take(wanted: list[Asset], source: Path, folder: Path) -> None:
@@ -109,11 +114,20 @@ def main(arguments: list[str] | None = None) -> int:
     engines = [*chosen.engines, *(chosen.engine or [])] or DEFAULT
     if unknown := [name for name in engines if name not in ENGINES]:
         parser.error(f"no engine {', '.join(unknown)}; there are {', '.join(sorted(ENGINES))}")
+    fetched: list[str] = []
+
+    def fetching(line: str) -> None:
+        fetched.append(line)
+        print(line, file=sys.stderr)
+
     try:
-        files = download(engines, chosen.to, chosen.source)
-        for asset, path in files:
-            size = path.stat().st_size / 1e6
-            print(f"{size:8.2f} MB  {asset.licence:<12}{path}  from {asset.source.label}")
+        files = download(engines, chosen.to, chosen.source, fetching)
+        if files and not (fetched or chosen.to or chosen.source):  # every start of `make serve`
+            print(f"{len(files)} model files are in {files[0][1].parent}")
+        else:
+            for asset, path in files:
+                size = path.stat().st_size / 1e6
+                print(f"{size:8.2f} MB  {asset.licence:<12}{path}  from {asset.source.label}")
         if "ditto" in engines:
             download_ditto(chosen)
     except AssetError as error:

@@ -62,6 +62,13 @@ def test_each_file_comes_with_its_licence(shelf, tmp_path, capsys):
     assert {file.name for file in (tmp_path / "to").glob("*.bin")} == {"a.bin", "b.bin"}
 
 
+def test_files_that_are_there_take_one_line(shelf, tmp_path, capsys):
+    assert download_models.main([]) == 0
+    assert "MIT" in capsys.readouterr().out
+    assert download_models.main([]) == 0
+    assert capsys.readouterr().out == f"2 model files are in {tmp_path / 'cache'}\n"
+
+
 def test_the_folder_works_without_a_network(shelf, tmp_path, monkeypatch):
     assert download_models.main(["--to", str(tmp_path / "to")]) == 0
     shelf.unlink()
