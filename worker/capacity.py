@@ -33,8 +33,8 @@ MEASURE_S = 1.0
 """How long capacity is measured."""
 
 HEADROOM = 0.75
-"""Share of the measured speed that is promised. On two cores four sessions that speak and are
-recorded, a share of 0.7, hold 25 frames/s; five, a share of 0.9, do not (docs/benchmarks.md)."""
+"""Share of the measured speed that is promised. Of a renderer that kept two cores busy, a share of
+0.7 held 25 frames/s and a share of 0.9 did not."""
 
 UNDISTURBED = 0.7
 """Share of the time that render threads have a processor at least, once nothing else disturbs."""
