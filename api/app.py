@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import metadata
 from typing import Any
 
@@ -47,9 +48,19 @@ def version() -> str:
         return "0"
 
 
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Those of all routers: they close the gateway and the clients that their routes made."""
+    async with AsyncExitStack() as opened:
+        for router in ROUTERS:
+            await opened.enter_async_context(router.lifespan_context(app))
+        yield
+
+
 def create_app(services: Services) -> FastAPI:
     """The application. What it uses is opened and closed by whoever made ``services``."""
     app = FastAPI(
+        lifespan=_lifespan,
         title="Avatar API",
         version=version(),
         description=_DESCRIPTION,

@@ -14,6 +14,8 @@ from starlette.types import Receive, Scope, Send
 
 from api.app import create_app
 from api.body_limit import OTHER_BYTES, PHOTO_BYTES, BodyLimit
+from api.gateway import gateway_of
+from api.routes import watch
 from api.services import Services
 from tests.fakes.dispatcher import FakeDispatcher
 from worker.logs import configure_logging
@@ -284,3 +286,20 @@ class TestLog:
         for secret in secrets:
             assert len(secret) > 10
             assert secret not in log.text
+
+
+async def test_what_routes_opened_is_closed_with_the_application(services: Services) -> None:
+    """Routers say how to close what their routes made; that runs when the server stops."""
+    app = create_app(services)
+    async with app.router.lifespan_context(app):
+        client = watch._client(app)
+        gateway = gateway_of(app)
+        closed = []
+        gateway.aclose = lambda: _note(closed)
+        assert not client.is_closed
+    assert client.is_closed
+    assert closed == ["gateway"]
+
+
+async def _note(closed: list[str]) -> None:
+    closed.append("gateway")
