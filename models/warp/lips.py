@@ -11,7 +11,7 @@ from models.face import topology
 from models.warp.anatomy import FaceFrame, smoothstep
 from models.warp.texture import Window
 
-CLOSED_GAP = 0.035
+CLOSED_GAP = 0.05
 """Measured gaps up to this many units count as closed lips: the mesh is no more exact."""
 COMMISSURE = 0.96
 """Where the opening ends, as a position across the mouth. Beyond it the lips stay joined: they go

@@ -55,6 +55,19 @@ def test_hardly_anything_of_the_frame_is_made_up(person, size):
 
 
 @everybody
+def test_a_closed_mouth_is_the_photos_own(person, engine):
+    """Lips that meet stay as they are: no line drawn between them, no spots at the corners."""
+    photo, canvas = load_photo(person.path), Canvas(640, 480)
+    framed = frame_portrait(photo, default_analyzer().analyze(photo)[0], canvas)
+    (frame,) = engine.render([WarpPose(engine.prepare(photo, canvas), rest())])
+    lips = framed.landmarks[[61, 291, 0, 17], :2]
+    (left, top), (right, bottom) = lips.min(0).astype(int) - 8, lips.max(0).astype(int) + 8
+    shown = i420_to_rgb(frame)[top:bottom, left:right].astype(int)
+    change = np.abs(shown - framed.rgb[top:bottom, left:right]).mean(-1)
+    assert np.percentile(change, 99) < 16
+
+
+@everybody
 def test_the_mouth_opens(person, engine):
     identity = engine.prepare(load_photo(person.path), Canvas(320, 240))
     motion = rest()
