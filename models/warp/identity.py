@@ -58,7 +58,7 @@ class MouthLayers:
 class EyeLayers:
     """One eye: the skin around it, what it looks like shut, and what lies under the lids.
 
-    Charts are in eye coordinates over ``models.warp.eyes.CHART``.
+    Charts are in eye coordinates over ``models.warp.build.eyes.eye_shape.CHART``.
     """
 
     skin: np.ndarray
@@ -73,7 +73,7 @@ class EyeLayers:
     """uint8 (rows, columns), chart: Y of the eyeball."""
     ball_chroma: np.ndarray
     lashes: np.ndarray
-    """uint8 (rows, columns): opacity over ``models.warp.lids.LASH_RANGE``."""
+    """uint8 (rows, columns): opacity over ``models.warp.build.eyes.lids.LASH_RANGE``."""
     glasses: np.ndarray | None
     """uint8 (rows, columns), chart: opacity of the frames of glasses, if any."""
     to_own: np.ndarray

@@ -9,18 +9,16 @@ import numpy as np
 
 from models.engine import Canvas
 from models.i420 import rgb_to_i420, rgb_to_yuv
-from models.warp.anatomy import FaceFrame, face_frame
-from models.warp.backdrop import split
-from models.warp.basis import Basis
-from models.warp.expression import ExpressionFields
-from models.warp.eyeball import eyeball
-from models.warp.eyes import EYEBALL, EyeChart, EyeShape, find_eyes, lash_colour
-from models.warp.glasses import find_frames, without_frames
-from models.warp.grid import CoarseGrid
-from models.warp.head import HeadFields, pushed_back
-from models.warp.identity import EyeLayers, Field, MouthLayers, WarpIdentity
-from models.warp.jaw import inside_jaw, jaw_sheet
-from models.warp.layout import (
+from models.warp.build.anatomy import FaceFrame, face_frame
+from models.warp.build.backdrop import split
+from models.warp.build.expression import ExpressionFields
+from models.warp.build.eyes.eye_shape import EYEBALL, EyeChart, EyeShape, find_eyes, lash_colour
+from models.warp.build.eyes.eyeball import eyeball
+from models.warp.build.eyes.glasses import find_frames, without_frames
+from models.warp.build.eyes.lids import lash_chart, shut_eye
+from models.warp.build.head import HeadFields, pushed_back
+from models.warp.build.jaw import inside_jaw, jaw_sheet
+from models.warp.build.layout import (
     at_nodes,
     border_blend,
     border_hold,
@@ -31,12 +29,20 @@ from models.warp.layout import (
     mouth_grid_over,
     row_below,
 )
-from models.warp.lids import lash_chart, shut_eye
-from models.warp.lip_rim import mend_rims
-from models.warp.lips import LipLines, find_lip_lines, lip_masks
-from models.warp.mouth import MouthTextures, draw_mouth, rigid_layers
-from models.warp.teeth import BEHIND_LIPS
-from models.warp.texture import Window, plain_texture, texels_per_pixel, texture, window_texture
+from models.warp.build.mouth.lip_rim import mend_rims
+from models.warp.build.mouth.lips import LipLines, find_lip_lines, lip_masks
+from models.warp.build.mouth.mouth_textures import MouthTextures, draw_mouth, rigid_layers
+from models.warp.build.mouth.teeth import BEHIND_LIPS
+from models.warp.build.texture import (
+    Window,
+    plain_texture,
+    texels_per_pixel,
+    texture,
+    window_texture,
+)
+from models.warp.grid import CoarseGrid
+from models.warp.identity import EyeLayers, Field, MouthLayers, WarpIdentity
+from models.warp.motion.basis import Basis
 
 STILL = 0.003
 """Displacement by all expressions together, in units, that nobody sees."""

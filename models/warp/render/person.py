@@ -6,8 +6,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from models.warp.build.jaw import SHEETS
 from models.warp.identity import EyeLayers, Field, MouthLayers, WarpIdentity
-from models.warp.jaw import SHEETS
 from models.warp.render import native
 
 _made: WeakKeyDictionary[WarpIdentity, native.Person] = WeakKeyDictionary()

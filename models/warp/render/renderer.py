@@ -13,11 +13,11 @@ from ctypes import byref
 
 import numpy as np
 
-from models.warp.basis import Basis, coefficients
-from models.warp.head import FIELDS, head_coefficients
+from models.warp.build.head import FIELDS, head_coefficients
+from models.warp.build.jaw import shade_depths
 from models.warp.identity import WarpIdentity
-from models.warp.jaw import shade_depths
-from models.warp.motion import INDEX, WarpPose
+from models.warp.motion.basis import Basis, coefficients
+from models.warp.motion.motion_vector import INDEX, WarpPose
 from models.warp.render import native
 from models.warp.render.person import native_person
 
@@ -57,7 +57,7 @@ def render_frame(
 
     Args:
         identity: whose.
-        motion: float32 (channels,); see ``models.warp.motion``.
+        motion: float32 (channels,); see ``models.warp.motion.motion_vector``.
         stages_ns: int64 (len(STAGES),): nanoseconds of each stage are added to it.
 
     Returns:

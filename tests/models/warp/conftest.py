@@ -18,11 +18,11 @@ from models.face import (
     load_photo,
 )
 from models.i420 import i420_to_rgb, rgb_to_yuv
-from models.warp.anatomy import FaceFrame, face_frame
+from models.warp.build.anatomy import FaceFrame, face_frame
 from models.warp.build.identity import build_identity
+from models.warp.build.mouth.lips import find_lip_lines
 from models.warp.identity import WarpIdentity
-from models.warp.lips import find_lip_lines
-from models.warp.motion import INDEX, WarpPose, rest
+from models.warp.motion.motion_vector import INDEX, WarpPose, rest
 from models.warp.render import render
 
 ROOT = Path(__file__).resolve().parents[3]

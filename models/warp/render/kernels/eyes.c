@@ -1,10 +1,11 @@
 /* Blinks and gaze: the layers of an eye moved and laid over each other.
  *
  * Eye coordinates: u from -1 to 1 between the corners, v down, in the same unit
- * (models.warp.eyes.EyeShape). */
+ * (models.warp.build.eyes.eye_shape.EyeShape). */
 #include "layers.h"
 
-/* What a chart covers: models.warp.eyes.CHART, models.warp.lids.LASH_RANGE. */
+/* What a chart covers: models.warp.build.eyes.eye_shape.CHART and
+ * models.warp.build.eyes.lids.LASH_RANGE. */
 #define CHART_LEFT -1.75f
 #define CHART_TOP -2.0f
 #define CHART_RIGHT 1.75f

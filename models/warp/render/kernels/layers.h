@@ -13,7 +13,7 @@ typedef struct {
     float to_nodes[4];   /* (2, 2): from units of the face frame to nodes */
 } Field;
 
-/* What moves with the jaw, at one node: models.warp.jaw.jaw_sheet. */
+/* What moves with the jaw, at one node: models.warp.build.jaw.jaw_sheet. */
 typedef struct {
     float on_jaw, contact, fold;
 } Jaw;

@@ -1,0 +1,1 @@
+"""Eyes, lids and glasses of the photo, once for each portrait."""

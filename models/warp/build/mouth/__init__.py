@@ -1,0 +1,1 @@
+"""Lips, teeth and tongue of the photo, once for each portrait."""

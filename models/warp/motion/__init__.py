@@ -1,0 +1,1 @@
+"""Speech and idling to poses: one motion vector a frame."""
