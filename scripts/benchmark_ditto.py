@@ -23,16 +23,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.ditto.actor import DittoActor
-from models.ditto.compiled import fixed_batches, painter, window_sampler
-from models.ditto.diffusion import ROWS, DdimSampler
-from models.ditto.hubert import FEATURES, WINDOW_SAMPLES
-from models.ditto.key_points import POINTS, Source
-from models.ditto.mind import Mind
-from models.ditto.motion_windows import CHANNELS, Condition, emotion, motion_row
-from models.ditto.networks import DittoNetworks, DittoSizes
-from models.ditto.paste_back import Paster, Placement, soft_mask
-from models.ditto.renderer import Renderer
+from models.ditto.audio.hubert import FEATURES, WINDOW_SAMPLES
+from models.ditto.motion.actor import DittoActor
+from models.ditto.motion.key_points import POINTS, Source
+from models.ditto.motion.mind import Mind
+from models.ditto.motion.motion_windows import CHANNELS, Condition, emotion, motion_row
+from models.ditto.networks.compiled import fixed_batches, painter, window_sampler
+from models.ditto.networks.diffusion import ROWS, DdimSampler
+from models.ditto.networks.ditto_networks import DittoNetworks, DittoSizes
+from models.ditto.render.paste_back import Paster, Placement, soft_mask
+from models.ditto.render.renderer import Renderer
 from models.engine import FPS, SPEECH_RATE, Canvas
 
 OVERLAP, STEPS = 75, 10

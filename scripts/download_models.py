@@ -70,11 +70,12 @@ def download_ditto(chosen: argparse.Namespace) -> None:
     """Ditto's release into its folder, or checked where AVATAR_MODELS_DIR says it is.
 
     Raises:
-        models.ditto.download.DownloadError: a file could not be had; says which and what to do.
+        models.ditto.weights.download.DownloadError: a file could not be had; says which and what
+            to do.
     """
-    from models.ditto.download import LICENCES, fetch, verify
     from models.ditto.files import model_folder
-    from models.ditto.release import RELEASE
+    from models.ditto.weights.download import LICENCES, fetch, verify
+    from models.ditto.weights.release import RELEASE
 
     if chosen.to is None and os.environ.get("AVATAR_MODELS_DIR"):
         paths = verify(model_folder())

@@ -232,7 +232,7 @@ def _models(report: Report) -> None:
 
 def _ditto(report: Report) -> None:
     from models.ditto.files import missing_files, model_folder, wanted_files
-    from models.ditto.weights import FETCH
+    from models.ditto.weights.reader import FETCH
 
     folder, missing = model_folder(), missing_files()
     there = len(wanted_files()) - len(missing)

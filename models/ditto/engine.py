@@ -8,18 +8,24 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.ditto.actor import DittoActor, DittoPose
-from models.ditto.compiled import BATCHES, fixed_batches, painter, rendering_dtype, window_sampler
-from models.ditto.config import CONFIG_JSON, read_config
-from models.ditto.diffusion import ROWS, DdimSampler
+from models.ditto.audio.hubert import FEATURES, WINDOW_ROWS, OnnxHubert, SpeechEncoder
 from models.ditto.files import SPEECH_ENCODER, read_sizes, require_files
-from models.ditto.hubert import FEATURES, WINDOW_ROWS, OnnxHubert, SpeechEncoder
 from models.ditto.identity import DittoIdentity, build_identity
-from models.ditto.key_points import POINTS
-from models.ditto.mind import Mind
-from models.ditto.motion_windows import CHANNELS, EMOTIONS
-from models.ditto.networks import DittoNetworks, DittoSizes
-from models.ditto.renderer import Renderer
+from models.ditto.motion.actor import DittoActor, DittoPose
+from models.ditto.motion.key_points import POINTS
+from models.ditto.motion.mind import Mind
+from models.ditto.motion.motion_windows import CHANNELS, EMOTIONS
+from models.ditto.networks.compiled import (
+    BATCHES,
+    fixed_batches,
+    painter,
+    rendering_dtype,
+    window_sampler,
+)
+from models.ditto.networks.diffusion import ROWS, DdimSampler
+from models.ditto.networks.ditto_networks import DittoNetworks, DittoSizes
+from models.ditto.render.renderer import Renderer
+from models.ditto.weights.config import CONFIG_JSON, read_config
 from models.engine import Canvas
 from models.face import FaceAnalyzer, default_analyzer, frame_portrait, inspect_portrait
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from models.assets import cache_dir
-from models.ditto.networks import DittoSizes
-from models.ditto.weights import FETCH, FILES, WeightsError
+from models.ditto.networks.ditto_networks import DittoSizes
+from models.ditto.weights.reader import FETCH, FILES, WeightsError
 
 SPEECH_ENCODER = "hubert_streaming_fix_kv.onnx"
 """The speech network's file."""

@@ -14,13 +14,13 @@ from dataclasses import dataclass, fields, is_dataclass
 import numpy as np
 import torch
 
-from models.ditto import eyes
-from models.ditto.crop import STAGE_B, Crop, crop_square, network_picture
-from models.ditto.key_points import Source
-from models.ditto.motion import Motion
-from models.ditto.motion_windows import Condition, emotion, motion_row
-from models.ditto.networks import DittoNetworks
-from models.ditto.paste_back import Placement
+from models.ditto.motion import eyes
+from models.ditto.motion.key_points import Source
+from models.ditto.motion.motion_windows import Condition, emotion, motion_row
+from models.ditto.networks.ditto_networks import DittoNetworks
+from models.ditto.networks.motion_extractor import Motion
+from models.ditto.render.crop import STAGE_B, Crop, crop_square, network_picture
+from models.ditto.render.paste_back import Placement
 from models.engine import Canvas
 from models.face import FramedPortrait, topology
 

@@ -10,7 +10,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from models.ditto.files import SPEECH_ENCODER, write_sizes
-from models.ditto.networks import DittoNetworks, DittoSizes
+from models.ditto.networks.ditto_networks import DittoNetworks, DittoSizes
 from tests.fakes.parity_networks import write_file
 
 

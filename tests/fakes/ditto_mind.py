@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.ditto.actor import DittoActor
-from models.ditto.diffusion import DdimSampler
 from models.ditto.engine import loudness_encoder
 from models.ditto.identity import DittoIdentity
-from models.ditto.key_points import LIPS, POINTS, Source
-from models.ditto.mind import Mind
-from models.ditto.motion_windows import EXPRESSION, YAW, Condition, emotion, motion_row
-from models.ditto.paste_back import Placement
+from models.ditto.motion.actor import DittoActor
+from models.ditto.motion.key_points import LIPS, POINTS, Source
+from models.ditto.motion.mind import Mind
+from models.ditto.motion.motion_windows import EXPRESSION, YAW, Condition, emotion, motion_row
+from models.ditto.networks.diffusion import DdimSampler
+from models.ditto.render.paste_back import Placement
 from models.engine import Canvas
 from tests.fakes.ditto_motion import seeded_motion
 

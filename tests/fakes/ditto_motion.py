@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.ditto.motion import Motion
+from models.ditto.networks.motion_extractor import Motion
 from tests.fakes.parity_rules import pipeline_normal
 
 

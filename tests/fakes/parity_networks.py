@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.ditto.weights import FILES, load_weights
+from models.ditto.weights.reader import FILES, load_weights
 from tests.fakes.parity_rules import entry_value, is_constant, network_input
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "parity" / "networks"
@@ -32,7 +32,8 @@ DOUBLE_LIMIT = 1e-9
 
 @dataclass(frozen=True)
 class Reference:
-    """The reference's answers of one network; ``name`` as in ``models.ditto.weights.FILES``."""
+    """The reference's answers of one network; ``name`` is a key of
+    ``models.ditto.weights.reader.FILES``."""
 
     name: str
     network: str

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from models.assets import ASSETS, Asset, AssetError, find
-from models.ditto import download
-from models.ditto import release as ditto_release
-from models.ditto.release import CONFIG, ReleaseFile
+from models.ditto.weights import download
+from models.ditto.weights import release as ditto_release
+from models.ditto.weights.release import CONFIG, ReleaseFile
 from scripts import download_models
 
 CONTENT = b"weights" * 1000

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from models.ditto.config import CONFIG_JSON, CONFIG_NPZ
+from models.ditto.audio.hubert import HubertError
 from models.ditto.engine import CONDITION, DittoEngine, loudness_encoder
 from models.ditto.files import SPEECH_ENCODER
-from models.ditto.hubert import HubertError
 from models.ditto.identity import build_identity
-from models.ditto.motion_windows import EXPRESSION
-from models.ditto.networks import DittoNetworks, DittoSizes
-from models.ditto.weights import WeightsError
+from models.ditto.motion.motion_windows import EXPRESSION
+from models.ditto.networks.ditto_networks import DittoNetworks, DittoSizes
+from models.ditto.weights.config import CONFIG_JSON, CONFIG_NPZ
+from models.ditto.weights.reader import WeightsError
 from models.engine import Canvas, ThinkingEngine
 from models.face import default_analyzer, frame_portrait, load_photo
 from portraits import ANNA

@@ -13,8 +13,8 @@ from models.ditto.files import (
     wanted_files,
     write_sizes,
 )
-from models.ditto.networks import DittoSizes
-from models.ditto.weights import WeightsError
+from models.ditto.networks.ditto_networks import DittoSizes
+from models.ditto.weights.reader import WeightsError
 from models.engine import EngineError
 
 

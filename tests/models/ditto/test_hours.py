@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from models.ditto.actor import AHEAD, DittoActor
 from models.ditto.engine import DittoEngine, loudness_encoder
-from models.ditto.key_points import LIPS
-from models.ditto.motion_windows import REMEMBERED_ROWS
+from models.ditto.motion.actor import AHEAD, DittoActor
+from models.ditto.motion.key_points import LIPS
+from models.ditto.motion.motion_windows import REMEMBERED_ROWS
 from models.engine import FPS, Canvas
 from models.engine import SPEECH_SAMPLES_PER_FRAME as FRAME
 from models.face import load_photo

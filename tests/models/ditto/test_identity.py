@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.ditto.crop import STAGE_B, crop_square
 from models.ditto.identity import BOX_POINTS, build_identity, face_crop, in_crop
-from models.ditto.key_points import POINTS
+from models.ditto.motion.key_points import POINTS
+from models.ditto.render.crop import STAGE_B, crop_square
 from models.engine import Canvas
 from models.face import default_analyzer, frame_portrait, load_photo, topology
 from portraits import ANNA

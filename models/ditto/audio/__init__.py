@@ -1,0 +1,1 @@
+"""Speech to the features that the motion model takes."""

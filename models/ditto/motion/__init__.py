@@ -1,0 +1,1 @@
+"""Features of speech to key points, frame by frame."""

@@ -1,0 +1,1 @@
+"""The networks in torch, one a file, and how they are made fast."""

@@ -1,0 +1,1 @@
+"""Where the face lies in the photo, and the rendered face pasted back there."""

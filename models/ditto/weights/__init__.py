@@ -1,0 +1,1 @@
+"""The released files: what they are, how they are fetched and read."""
