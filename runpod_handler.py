@@ -20,8 +20,8 @@ from models.engine import Engine
 def main(load_engine: Callable[[], Engine] | None = None) -> int:
     """Serve jobs until told to stop; returns the exit status. The SDK reads its own arguments
     from the command line. ``load_engine``: another engine than the one the settings name."""
+    from common.logs import configure_logging
     from worker.engines import engine_loader
-    from worker.logs import configure_logging
     from worker.runpod.service import JobService, runpod_settings
     from worker.settings import SettingsError
 

@@ -132,7 +132,7 @@ async def _start(settings: ApiSettings) -> None:
     load everything else."""
     from api.dispatch.choose import open_dispatcher
     from api.listen import bind
-    from worker.logs import configure_logging
+    from common.logs import configure_logging
 
     configure_logging(settings.log)
     listener = bind(settings)

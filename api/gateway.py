@@ -23,7 +23,7 @@ from api.gateway_conversation import Conversation
 from api.gateway_metrics import GatewayMetrics
 from api.records import Session
 from api.services import Services
-from worker.init_limit import InitLimit
+from common.init_limit import InitLimit
 
 logger = structlog.get_logger(__name__)
 

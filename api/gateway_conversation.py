@@ -17,13 +17,13 @@ from api.gateway_dial import Dialer, NotServed, SessionOver
 from api.gateway_pipe import Flow, Inlet, Pipe, WorkerGone, abort
 from api.records import EndReason, Session
 from api.secret import token_digest
+from common.canvas_settings import CanvasSettings
 from worker import client_messages, faults, server_messages
 from worker.events import SessionEnded
 from worker.faults import Fault, Refused
 from worker.ingress import AuthFailure, SessionInfo
 from worker.protocol import ServerProtocol
 from worker.protocol_actions import Authenticate, Close, SendText
-from worker.settings import CanvasSettings
 
 if TYPE_CHECKING:
     from api.gateway import Gateway

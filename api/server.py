@@ -30,7 +30,7 @@ from api.services import Services
 from api.settings import ApiSettings
 from api.store.migrate import migrate
 from api.store.sql import open_store
-from worker.logs import configure_logging
+from common.logs import configure_logging
 
 logger = structlog.get_logger(__name__)
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from api.errors import api_error
 from api.records import PLATFORMS, RATIOS, AspectRatio, Platform, RoomOrder
-from worker.room_tokens import expired
+from common.room_tokens import expired
 
 MAX_METADATA_BYTES = 16 * 1024
 MAX_METADATA_DEPTH = 64

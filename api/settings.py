@@ -10,9 +10,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from worker.environment import LogSettings as LogSettings
-from worker.environment import ServerSettings, load
-from worker.environment import SettingsError as SettingsError
+from common.settings import LogSettings as LogSettings
+from common.settings import ServerSettings, load
+from common.settings import SettingsError as SettingsError
 
 PREFIX = "AVATAR_API_"
 

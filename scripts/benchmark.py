@@ -42,8 +42,8 @@ def command(what: str) -> Callable[[argparse.Namespace], dict[str, Any]]:
         from scripts import benchmark_api
 
         return benchmark_api.api
+    from common.logs import configure_logging
     from scripts import benchmark_live
-    from worker.logs import configure_logging
     from worker.settings import LogSettings
 
     configure_logging(LogSettings(level="error", format="console"))

@@ -38,8 +38,8 @@ import numpy as np
 from tqdm import tqdm
 from websockets.asyncio.client import connect
 
+from common.logs import configure_logging
 from worker.engines import engine_loader, sample_portrait
-from worker.logs import configure_logging
 from worker.server import http_server, speech_server
 from worker.service import Worker
 from worker.settings import LogSettings, WorkerSettings, load_settings

@@ -70,8 +70,8 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(arguments: argparse.Namespace) -> int:
     """Run a resident worker. Settings are environment variables AVATAR_WORKER_*; see
     docs/configuration.md."""
+    from common.logs import configure_logging
     from worker.engines import engine_loader
-    from worker.logs import configure_logging
     from worker.parent import follow_parent
     from worker.server import serve
     from worker.service import Worker
@@ -93,9 +93,10 @@ def _talk(arguments: argparse.Namespace) -> int:
     """Turn a portrait and a speech file into a video, through a whole real session."""
     from tqdm import tqdm
 
+    from common.canvas_settings import CanvasSettings
+    from common.logs import configure_logging
     from worker.engines import engine_loader
-    from worker.logs import configure_logging
-    from worker.settings import CanvasSettings, LogSettings, load_settings
+    from worker.settings import LogSettings, load_settings
     from worker.talk import talk
 
     if not arguments.portrait.is_file():

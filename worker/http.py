@@ -10,13 +10,13 @@ from typing import Annotated, Any, get_args
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from common.timestamps import timestamp
 from worker.events import EndReason
 from worker.http_errors import ApiError, install_error_handlers
 from worker.http_guard import Guard, Unauthorized, read_limited
 from worker.ingress import EndedSession, SessionSummary, WorkerPort
 from worker.metrics import CONTENT_TYPE
 from worker.rooms.whep_routes import whep_router
-from worker.server_messages import timestamp
 from worker.session_body import read_body, read_portrait, to_request
 from worker.settings import WorkerSettings
 

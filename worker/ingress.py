@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
+from common.canvas_settings import AspectRatio
 from models.engine import SPEECH_RATE, Canvas
 from worker.events import EndReason, SessionDraining, SessionEvent, SessionReady
 from worker.metrics import Metrics
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from worker.rooms import whep
     from worker.settings import WorkerSettings
 
-AspectRatio = Literal["4:3", "3:4", "1:1"]
 
 WorkerState = Literal["warming", "ready", "full", "draining"]
 

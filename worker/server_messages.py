@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal, assert_never
 
+from common.timestamps import timestamp
 from worker.client_messages import InitOptions
 from worker.events import (
     SegmentEnded,
@@ -31,13 +32,6 @@ EventGroup = Literal["playback", "lifecycle", "metrics"]
 def encode(body: Mapping[str, Any]) -> str:
     """One message as compact ASCII JSON."""
     return json.dumps(body, separators=(",", ":"), allow_nan=False)
-
-
-def timestamp(moment: datetime) -> str:
-    """ISO 8601, UTC, whole seconds, ``Z``; a moment without zone is taken as UTC."""
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def established(info: SessionInfo, options: InitOptions, server_version: str) -> dict[str, Any]:

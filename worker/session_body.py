@@ -21,18 +21,11 @@ from pydantic import (
     field_validator,
 )
 
+from common.canvas_settings import AspectRatio
+from common.room_tokens import expired
 from models.engine import Canvas
 from worker.http_errors import ApiError
-from worker.ingress import (
-    AspectRatio,
-    DailyRoom,
-    FileRoom,
-    LiveKitRoom,
-    RoomSpec,
-    SessionRequest,
-    WhepRoom,
-)
-from worker.room_tokens import expired
+from worker.ingress import DailyRoom, FileRoom, LiveKitRoom, RoomSpec, SessionRequest, WhepRoom
 from worker.settings import PREFIX, WorkerSettings
 
 MAX_IMAGE_BYTES = 10 * 10**6

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 
+from common.canvas_settings import AspectRatio
 from models.engine import FPS, Canvas, Engine
-from worker.ingress import AspectRatio, FileRoom, SessionRequest
+from worker.ingress import FileRoom, SessionRequest
 from worker.rooms import file
 from worker.server import speech_server
 from worker.service import Worker

@@ -21,10 +21,10 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from common.init_limit import InitLimit
 from worker import faults
 from worker.events import SessionEvent
 from worker.ingress import AuthError, Directory, SessionOver, SpeechTarget
-from worker.init_limit import InitLimit
 from worker.outbox import Outbox
 from worker.protocol import ServerProtocol
 from worker.protocol_actions import (

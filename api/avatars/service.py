@@ -24,7 +24,7 @@ from api.records import Account, AspectRatio, Avatar, Plan
 from api.secret import Secret
 from api.settings import ApiSettings
 from api.store.port import AvatarLimitReached, Store
-from worker.server_messages import timestamp
+from common.timestamps import timestamp
 
 logger = structlog.get_logger(__name__)
 

@@ -22,7 +22,7 @@ from api.records import Session
 from api.secret import token_digest
 from api.services import Services
 from api.watch_links import WatchLinks
-from worker.rooms.watch_page import watch_page
+from common.watch_page import watch_page
 
 logger = structlog.get_logger(__name__)
 

@@ -17,8 +17,8 @@ from api.body_limit import OTHER_BYTES, PHOTO_BYTES, BodyLimit
 from api.gateway import gateway_of
 from api.routes import watch
 from api.services import Services
+from common.logs import configure_logging
 from tests.fakes.dispatcher import FakeDispatcher
-from worker.logs import configure_logging
 from worker.settings import LogSettings
 
 SAMPLE = "PUBLIC/Avatars/anna"

@@ -7,7 +7,7 @@ import pytest
 
 from api.errors import CATALOGUE
 from api.settings import ApiSettings
-from worker.environment import variables
+from common.settings import variables
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -57,7 +57,7 @@ def test_nothing_private_reaches_the_builder():
     ]
     assert all(ignored(path) for path in private)
     assert ignored("worker/__pycache__/check.cpython-311.pyc")
-    assert not ignored("worker/rooms/watch.html")
+    assert not ignored("common/watch.html")
     assert not ignored("models/warp/speech/weights/speech_to_motion.safetensors")
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.environment import variables
+from common.settings import variables
 from worker.settings import WorkerSettings
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from common.canvas_settings import CanvasSettings
 from models.engine import Canvas
-from worker.settings import CanvasSettings, SettingsError, load_settings
+from worker.settings import SettingsError, load_settings
 
 
 def test_defaults_serve_this_machine_only() -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from fastapi import APIRouter, Request, Response
 
+from common.watch_page import watch_page
 from worker.http_errors import ApiError
 from worker.rooms.port import RoomError
-from worker.rooms.watch_page import watch_page
 from worker.rooms.whep import RoomFull, WhepRoom
 from worker.rooms.whep_offer import MAX_OFFER_BYTES, BadOffer, UnusableOffer
 

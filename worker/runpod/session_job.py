@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from common.logs import masked_text
+from common.timestamps import timestamp
 from worker.events import (
     EndReason,
     SegmentEnded,
@@ -16,11 +18,9 @@ from worker.events import (
     SessionReady,
 )
 from worker.ingress import SessionOver
-from worker.logs import masked_text
 from worker.runpod.job import JobOrder, error_text
 from worker.runpod.progress import Progress
 from worker.runpod.usage import Usage
-from worker.server_messages import timestamp
 from worker.service import Worker
 from worker.session import Session
 

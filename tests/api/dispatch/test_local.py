@@ -17,10 +17,10 @@ import api.dispatch.resident
 from api.dispatch.local import LocalDispatcher
 from api.dispatch.port import Capacity, NoWorker, OrderRefused, RoomToJoin
 from api.settings import LocalSettings
+from common.canvas_settings import CanvasSettings
 from tests.api.dispatch.orders import TOKEN, order, stored
 from tests.fakes.engine import FlapEngine
 from tests.fakes.resident import SECRET, Running, body, photo
-from worker.settings import CanvasSettings
 
 TINY = {"canvas": CanvasSettings(scale=0.1)}
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from worker.logs import configure_logging, masked_text
+from common.logs import configure_logging, masked_text
 from worker.settings import LogSettings
 from worker.websocket import library_logger
 

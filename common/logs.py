@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from worker.settings import LogSettings
+from common.settings import LogSettings
 
 MASK = "***"
 _MAX_DEPTH = 6

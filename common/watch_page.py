@@ -10,7 +10,7 @@ from importlib import resources
 
 def watch_page() -> tuple[str, dict[str, str]]:
     """The page's HTML and its response headers."""
-    page = resources.files("worker.rooms").joinpath("watch.html").read_text("utf-8")
+    page = resources.files("common").joinpath("watch.html").read_text("utf-8")
     return page, _headers(page)
 
 

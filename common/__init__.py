@@ -1,0 +1,1 @@
+"""What both servers share: settings, logs, times, limits. It knows neither of them."""
