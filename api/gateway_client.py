@@ -11,7 +11,7 @@ from typing import Literal
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from api.gateway_socket import LOST, SHUTDOWN
-from worker.protocol_actions import Action, Close, SendText
+from protocol.actions import Action, Close, SendText
 
 SEND_TIMEOUT_S = 20.0
 """A client that takes nothing for this long is gone."""

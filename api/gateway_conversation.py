@@ -18,12 +18,12 @@ from api.gateway_pipe import Flow, Inlet, Pipe, WorkerGone, abort
 from api.records import EndReason, Session
 from api.secret import token_digest
 from common.canvas_settings import CanvasSettings
-from worker import client_messages, faults, server_messages
-from worker.events import SessionEnded
-from worker.faults import Fault, Refused
-from worker.ingress import AuthFailure, SessionInfo
-from worker.protocol import ServerProtocol
-from worker.protocol_actions import Authenticate, Close, SendText
+from protocol import client_messages, faults, server_messages
+from protocol.actions import Authenticate, Close, SendText
+from protocol.events import SessionEnded
+from protocol.faults import Fault, Refused
+from protocol.session_types import AuthFailure, SessionInfo
+from protocol.state_machine import ServerProtocol
 
 if TYPE_CHECKING:
     from api.gateway import Gateway

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-from worker.events import EndReason as WorkerEndReason
+from protocol.events import EndReason as WorkerEndReason
 
 AspectRatio = Literal["4:3", "3:4", "1:1"]
 RATIOS: tuple[AspectRatio, ...] = get_args(AspectRatio)

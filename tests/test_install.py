@@ -39,7 +39,7 @@ import importlib, pkgutil, re, sys
 for name in {optional!r}:
     sys.modules[name] = None  # as if it were not installed
 failed = []
-for package in ("common", "models", "worker", "api"):
+for package in ("common", "models", "protocol", "worker", "api"):
     found = importlib.import_module(package)
     for module in pkgutil.walk_packages(found.__path__, package + ".", onerror=lambda name: None):
         if re.match({extra!r}, module.name) or module.name.endswith("__main__"):

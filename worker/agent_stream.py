@@ -14,8 +14,8 @@ from collections.abc import Callable
 import structlog
 from livekit import rtc
 
+from protocol.events import SegmentEnded, SegmentStarted, SessionEnded, SessionEvent
 from worker.agent_stream_core import Action, AgentStreams, Begin, Speak
-from worker.events import SegmentEnded, SegmentStarted, SessionEnded, SessionEvent
 from worker.ingress import SessionOver, SpeechTarget
 from worker.metrics import Metrics
 from worker.playback_reports import PlaybackReports

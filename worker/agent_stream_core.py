@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from worker.client_messages import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
-from worker.events import SegmentReason
+from protocol.client_messages import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
+from protocol.events import SegmentReason
 
 OVERTAKEN_AFTER_S = 0.5
 """A stream is taken to be complete this long after a newer one opened: its trailer was lost. Not at

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from common.timestamps import timestamp
-from worker.events import EndReason
+from protocol.events import EndReason
 from worker.http_errors import ApiError, install_error_handlers
 from worker.http_guard import Guard, Unauthorized, read_limited
 from worker.ingress import EndedSession, SessionSummary, WorkerPort

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from common.canvas_settings import AspectRatio
-from models.engine import SPEECH_RATE, Canvas
-from worker.events import EndReason, SessionDraining, SessionEvent, SessionReady
+from models.engine import Canvas
+from protocol.events import EndReason, SessionEvent
+from protocol.session_types import AuthFailure, SessionInfo, SpeakReceipt
 from worker.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -24,16 +25,6 @@ if TYPE_CHECKING:
 
 
 WorkerState = Literal["warming", "ready", "full", "draining"]
-
-AuthFailure = Literal[
-    "credentials", "ended", "not_started", "room_platform", "start_failed", "join_failed"
-]
-AUTH_FAILURES: tuple[AuthFailure, ...] = get_args(AuthFailure)
-
-
-def speech_samples(samples: int, sample_rate: int) -> int:
-    """How many 16 kHz samples ``samples`` at ``sample_rate`` (Hz) amount to, rounded half up."""
-    return (2 * samples * SPEECH_RATE + sample_rate) // (2 * sample_rate)
 
 
 class AuthError(Exception):
@@ -49,28 +40,6 @@ class AuthError(Exception):
 
 class SessionOver(Exception):
     """The session has ended; nothing can be said in it any more."""
-
-
-@dataclass(frozen=True)
-class SessionInfo:
-    """What a newly attached client is told about its session."""
-
-    session_id: str
-    expiration: datetime | None
-    canvas: Canvas
-    ready: SessionReady | None = None
-    """Set when the avatar is publishing already, so that a late client hears of it too."""
-    draining: SessionDraining | None = None
-    """Set while the worker drains."""
-
-
-@dataclass(frozen=True)
-class SpeakReceipt:
-    """Speech was queued."""
-
-    segment_id: int
-    audio_samples: int
-    """Samples queued by this call, counted at 16 kHz: see ``speech_samples``."""
 
 
 class SpeechTarget(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from worker.events import SegmentEnded, SegmentReason, SegmentStarted
+from protocol.events import SegmentEnded, SegmentReason, SegmentStarted
 from worker.rooms.port import MEDIA_RATE
 from worker.speech import Segment
 

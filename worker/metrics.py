@@ -6,7 +6,7 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from worker.events import EndReason
+from protocol.events import EndReason
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

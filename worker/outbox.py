@@ -10,7 +10,7 @@ import structlog
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from worker.protocol_actions import Close, SendText
+from protocol.actions import Close, SendText
 
 logger = structlog.get_logger(__name__)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worker.events import SegmentEnded, SegmentReason, SegmentStarted
+from protocol.events import SegmentEnded, SegmentReason, SegmentStarted
 from worker.ledger import Ledger
 from worker.metrics import Metrics
 from worker.performer import Performer

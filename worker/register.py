@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from worker.events import SegmentEnded, SessionEnded, SessionEvent, SessionReady
+from protocol.events import SegmentEnded, SessionEnded, SessionEvent, SessionReady
 from worker.ingress import EndedSession, SessionRequest, SessionSummary
 from worker.session import Session
 

@@ -14,9 +14,9 @@ import structlog
 
 from models.engine import Canvas, Engine, Identity
 from models.face.photo import load_photo
+from protocol.events import EndReason
 from worker.capacity import Capacity
 from worker.clock import Clock, SystemClock
-from worker.events import EndReason
 from worker.ingress import (
     AuthError,
     Busy,

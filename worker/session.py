@@ -11,8 +11,7 @@ import numpy as np
 import structlog
 
 from models.engine import FPS, Actor, Canvas
-from worker.clock import Clock
-from worker.events import (
+from protocol.events import (
     EndReason,
     SegmentReason,
     SessionDraining,
@@ -22,7 +21,9 @@ from worker.events import (
     SessionMetrics,
     SessionReady,
 )
-from worker.ingress import SessionInfo, SessionOver, SpeakReceipt, speech_samples
+from protocol.session_types import SessionInfo, SpeakReceipt, speech_samples
+from worker.clock import Clock
+from worker.ingress import SessionOver
 from worker.metrics import Metrics
 from worker.performer import Performer
 from worker.playout import Playout, PlayoutFigures

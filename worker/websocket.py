@@ -22,12 +22,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from common.init_limit import InitLimit
-from worker import faults
-from worker.events import SessionEvent
-from worker.ingress import AuthError, Directory, SessionOver, SpeechTarget
-from worker.outbox import Outbox
-from worker.protocol import ServerProtocol
-from worker.protocol_actions import (
+from protocol import faults
+from protocol.actions import (
     Action,
     Authenticate,
     Begin,
@@ -38,6 +34,10 @@ from worker.protocol_actions import (
     SendText,
     Speak,
 )
+from protocol.events import SessionEvent
+from protocol.state_machine import ServerProtocol
+from worker.ingress import AuthError, Directory, SessionOver, SpeechTarget
+from worker.outbox import Outbox
 from worker.settings import WebSocketSettings
 
 logger = structlog.get_logger(__name__)

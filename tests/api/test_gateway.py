@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from api import gateway_conversation, gateway_socket
 from api.records import Session
 from api.services import utc_now
+from protocol.events import SessionDraining
 from tests.fakes.resident import Running
 from tests.fakes.session import FakeSession
 from tests.fakes.speech_path import (
@@ -31,7 +32,6 @@ from tests.fakes.speech_path import (
     store_of,
     until,
 )
-from worker.events import SessionDraining
 from worker.ingress import AuthError, SpeechTarget
 from worker.settings import WebSocketSettings
 from worker.websocket import SpeechServer

@@ -9,15 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from models.engine import Canvas
-from worker.events import EndReason, SegmentEnded, SessionEnded, SessionEvent
-from worker.ingress import (
-    AuthError,
-    AuthFailure,
-    SessionInfo,
-    SessionOver,
-    SpeakReceipt,
-    speech_samples,
-)
+from protocol.events import EndReason, SegmentEnded, SessionEnded, SessionEvent
+from protocol.session_types import AuthFailure, SessionInfo, SpeakReceipt, speech_samples
+from worker.ingress import AuthError, SessionOver
 
 TOKEN = "session_token_right"
 

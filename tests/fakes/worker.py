@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from models.engine import Canvas
-from worker.events import EndReason
+from protocol.events import EndReason
 from worker.ingress import (
     SessionCreated,
     SessionRequest,

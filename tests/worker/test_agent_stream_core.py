@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protocol.events import SegmentEnded, SegmentStarted
 from worker.agent_stream_core import (
     AgentStreams,
     Begin,
@@ -14,7 +15,6 @@ from worker.agent_stream_core import (
     Report,
     Speak,
 )
-from worker.events import SegmentEnded, SegmentStarted
 from worker.ledger import Ledger
 from worker.rooms.port import SAMPLES_PER_FRAME
 from worker.speech import Speech

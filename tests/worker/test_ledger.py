@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from worker.events import SegmentEnded, SegmentStarted
+from protocol.events import SegmentEnded, SegmentStarted
 from worker.ledger import Ledger
 from worker.speech import Speech
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from models.engine import Canvas
+from protocol.events import SegmentEnded, SegmentStarted
 from tests.fakes.engine import IDLE, LOUD, QUIET, FlapEngine
 from tests.fakes.room import MemoryRoom
-from worker.events import SegmentEnded, SegmentStarted
 from worker.metrics import Metrics
 from worker.performer import Performer
 from worker.playout import Playout

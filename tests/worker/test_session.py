@@ -9,10 +9,7 @@ import numpy as np
 import pytest
 
 from models.engine import Canvas
-from tests.fakes.engine import FlapEngine
-from tests.fakes.room import MemoryRoom
-from worker.clock import SystemClock
-from worker.events import (
+from protocol.events import (
     SegmentEnded,
     SegmentStarted,
     SessionDraining,
@@ -21,6 +18,9 @@ from worker.events import (
     SessionMetrics,
     SessionReady,
 )
+from tests.fakes.engine import FlapEngine
+from tests.fakes.room import MemoryRoom
+from worker.clock import SystemClock
 from worker.ingress import SessionOver
 from worker.metrics import Metrics
 from worker.render_pool import RenderPool

@@ -12,8 +12,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from protocol.events import SessionDraining, SessionEvent, SessionReady
 from tests.fakes.session import TOKEN, FakeDirectory, FakeSession
-from worker.events import SessionDraining, SessionEvent, SessionReady
 from worker.settings import WebSocketSettings
 from worker.websocket import SpeechServer
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from common.logs import masked_text
 from common.timestamps import timestamp
-from worker.events import (
+from protocol.events import (
     EndReason,
     SegmentEnded,
     SessionDraining,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from worker.events import SegmentEnded, SegmentStarted, SessionEnded, SessionEvent
+from protocol.events import SegmentEnded, SegmentStarted, SessionEnded, SessionEvent
 from worker.session import Session
 
 KEPT = 4096

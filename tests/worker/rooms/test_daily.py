@@ -18,12 +18,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from models.engine import Canvas
+from protocol.events import SegmentEnded, SessionReady
 from tests.fakes.clock import FakeClock, settle
 from tests.fakes.daily import FakeDaily, NativeAbort
 from tests.fakes.engine import FlapEngine
 from tests.worker.rooms.signals import SILENCE, flat, tone
 from worker.clock import NS_PER_MS, NS_PER_SECOND, SystemClock, samples_to_ns
-from worker.events import SegmentEnded, SessionReady
 from worker.metrics import Metrics
 from worker.render_pool import RenderPool
 from worker.rooms.daily import DailyRoom

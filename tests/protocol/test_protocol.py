@@ -8,19 +8,8 @@ from typing import Any
 import pytest
 
 from models.engine import Canvas
-from worker import faults
-from worker.events import (
-    SegmentEnded,
-    SegmentStarted,
-    SessionDraining,
-    SessionEnded,
-    SessionExpiring,
-    SessionMetrics,
-    SessionReady,
-)
-from worker.ingress import AUTH_FAILURES, SessionInfo, SpeakReceipt, speech_samples
-from worker.protocol import MAX_FIRST_MESSAGE, ServerProtocol
-from worker.protocol_actions import (
+from protocol import faults
+from protocol.actions import (
     Action,
     Authenticate,
     Begin,
@@ -31,6 +20,17 @@ from worker.protocol_actions import (
     SendText,
     Speak,
 )
+from protocol.events import (
+    SegmentEnded,
+    SegmentStarted,
+    SessionDraining,
+    SessionEnded,
+    SessionExpiring,
+    SessionMetrics,
+    SessionReady,
+)
+from protocol.session_types import AUTH_FAILURES, SessionInfo, SpeakReceipt, speech_samples
+from protocol.state_machine import MAX_FIRST_MESSAGE, ServerProtocol
 
 NOW = datetime(2026, 3, 30, 12, 0, 0, 999_999, tzinfo=UTC)
 INFO = SessionInfo("sess_1", datetime(2026, 3, 30, 13, tzinfo=UTC), Canvas(640, 480))

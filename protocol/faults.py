@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from worker.events import EndReason
-from worker.ingress import AuthFailure
+from protocol.events import EndReason
+from protocol.session_types import AuthFailure
 
 POLICY_VIOLATION = 1008
 """Close code for a client that was refused."""

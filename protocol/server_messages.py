@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Any, Literal, assert_never
 
 from common.timestamps import timestamp
-from worker.client_messages import InitOptions
-from worker.events import (
+from protocol.client_messages import InitOptions
+from protocol.events import (
     SegmentEnded,
     SegmentStarted,
     SessionDraining,
@@ -23,8 +23,8 @@ from worker.events import (
     SessionMetrics,
     SessionReady,
 )
-from worker.faults import Fault
-from worker.ingress import SessionInfo, SpeakReceipt
+from protocol.faults import Fault
+from protocol.session_types import SessionInfo, SpeakReceipt
 
 EventGroup = Literal["playback", "lifecycle", "metrics"]
 

@@ -18,12 +18,8 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
-from worker import client_messages, faults, server_messages
-from worker.client_messages import DEFAULT_SAMPLE_RATE, InitOptions
-from worker.events import SegmentEnded, SegmentStarted, SessionEnded, SessionEvent
-from worker.faults import AUTH_FAULTS, END_FAULTS, Fault, Refused
-from worker.ingress import AuthFailure, SessionInfo, SpeakReceipt
-from worker.protocol_actions import (
+from protocol import client_messages, faults, server_messages
+from protocol.actions import (
     Action,
     Authenticate,
     Begin,
@@ -34,7 +30,11 @@ from worker.protocol_actions import (
     SendText,
     Speak,
 )
-from worker.stale_utterances import StaleUtterances
+from protocol.client_messages import DEFAULT_SAMPLE_RATE, InitOptions
+from protocol.events import SegmentEnded, SegmentStarted, SessionEnded, SessionEvent
+from protocol.faults import AUTH_FAULTS, END_FAULTS, Fault, Refused
+from protocol.session_types import AuthFailure, SessionInfo, SpeakReceipt
+from protocol.stale_utterances import StaleUtterances
 
 MAX_FIRST_MESSAGE = 64 * 1024
 """Characters of the first message. Nothing larger is parsed for a client nobody knows yet."""

@@ -13,19 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.engine import Canvas
-from worker import faults
-from worker.events import (
-    SegmentEnded,
-    SegmentStarted,
-    SessionDraining,
-    SessionEnded,
-    SessionExpiring,
-    SessionMetrics,
-    SessionReady,
-)
-from worker.ingress import SessionInfo, SpeakReceipt
-from worker.protocol import ServerProtocol
-from worker.protocol_actions import (
+from protocol import faults
+from protocol.actions import (
     Action,
     Authenticate,
     Begin,
@@ -36,6 +25,17 @@ from worker.protocol_actions import (
     SendText,
     Speak,
 )
+from protocol.events import (
+    SegmentEnded,
+    SegmentStarted,
+    SessionDraining,
+    SessionEnded,
+    SessionExpiring,
+    SessionMetrics,
+    SessionReady,
+)
+from protocol.session_types import SessionInfo, SpeakReceipt
+from protocol.state_machine import ServerProtocol
 
 NOW = datetime(2026, 3, 30, tzinfo=UTC)
 

@@ -1,0 +1,1 @@
+"""The WebSocket protocol of the speech socket, without I/O."""
