@@ -26,19 +26,19 @@ from models.engine import Canvas, Engine
 from models.face.photo import load_photo
 from models.warp.motion.motion_vector import WarpPose
 from models.warp.render.renderer import STAGES, render_frame
-from worker.capacity import encode_cpu_s, measured_speed, sessions_held
+from worker.diagnostics.capacity import encode_cpu_s, measured_speed, sessions_held
 from worker.engines import engine_loader, sample_portrait
+from worker.ingest.speech_file import read_speech
 from worker.ingress import FileRoom as FileSpec
 from worker.ingress import SessionRequest
 from worker.ingress import WhepRoom as WhepSpec
-from worker.render_pool import pool_size
-from worker.rooms.mp4 import Mp4Writer
+from worker.pipeline.render_pool import pool_size
+from worker.rooms.file.mp4 import Mp4Writer
 from worker.rooms.port import SAMPLES_PER_FRAME, Room
 from worker.server import speech_server
 from worker.service import Worker
 from worker.session import Session
 from worker.settings import WorkerSettings, load_settings
-from worker.speech_file import read_speech
 
 FRAME_MS = 40.0
 STAGE_FRAMES = 25

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from models.face import FaceAnalyzer, default_analyzer
 from models.face.topology import LEFT_IRIS, LIPS_INNER_LOWER, LIPS_INNER_UPPER, RIGHT_IRIS
-from worker.cores import usable_cores
+from worker.process.cores import usable_cores
 
 ROWS, COLUMNS = 2, 6
 TILE_WIDTH = 300

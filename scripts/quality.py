@@ -30,8 +30,8 @@ from face_quality.score import Score, score  # noqa: E402
 from models.engine import SPEECH_RATE  # noqa: E402
 from models.face import default_analyzer  # noqa: E402
 from worker import cli  # noqa: E402
-from worker.resampler import Resampler  # noqa: E402
-from worker.speech_file import SpeechFileError, read_speech  # noqa: E402
+from worker.ingest.speech_file import SpeechFileError, read_speech  # noqa: E402
+from worker.pipeline.resampler import Resampler  # noqa: E402
 
 PHOTOS = {".jpg", ".jpeg", ".png", ".webp"}
 SOUNDS = {".wav", ".mp3", ".ogg", ".flac", ".m4a"}

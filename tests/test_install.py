@@ -29,7 +29,7 @@ OPTIONAL = {
 
 NEEDS_AN_EXTRA = re.compile(
     r"models\.(ditto|face\.insightface)|api\.livekit_rooms"
-    r"|worker\.(rooms\.(livekit|daily)|runpod|agent_stream|playback_reports)"
+    r"|worker\.(rooms\.(livekit|daily)|runpod|ingest\.livekit_agent)"
 )
 """Modules of ours that may need one."""
 

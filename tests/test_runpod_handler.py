@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.fakes.engine import FlapEngine
-from worker.http_errors import ApiError
+from worker.http.errors import ApiError
 from worker.runpod.address import listen_port, speech_addresses
 from worker.runpod.job import read_job
 from worker.runpod.progress import Progress

@@ -22,10 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from models.assets import AssetError
     from models.engine import EngineError
     from models.face import PortraitError
+    from worker.ingest.speech_file import SpeechFileError
     from worker.rooms.port import RoomError
     from worker.server import PortError
     from worker.settings import SettingsError
-    from worker.speech_file import SpeechFileError
     from worker.talk import TalkError
 
     try:
@@ -72,7 +72,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     docs/configuration.md."""
     from common.logs import configure_logging
     from worker.engines import engine_loader
-    from worker.parent import follow_parent
+    from worker.process.parent import follow_parent
     from worker.server import serve
     from worker.service import Worker
     from worker.settings import load_settings
@@ -148,7 +148,7 @@ def _talk(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     """Print what this machine has, whether the worker fits it, and how many sessions it holds.
     Exit status 1: it does not fit, and one sentence says why."""
-    from worker.check import inspect, print_report
+    from worker.diagnostics.check import inspect, print_report
     from worker.engines import sample_portrait
     from worker.settings import load_settings
 

@@ -20,7 +20,7 @@ from protocol.session_types import AuthFailure, SessionInfo, SpeakReceipt
 from worker.metrics import Metrics
 
 if TYPE_CHECKING:
-    from worker.rooms import whep
+    from worker.rooms.whep import room as whep
     from worker.settings import WorkerSettings
 
 

@@ -12,14 +12,14 @@ from contextlib import asynccontextmanager, contextmanager
 import structlog
 import uvicorn
 
-from worker.capacity import capacity_meter
+from worker.diagnostics.capacity import capacity_meter
+from worker.diagnostics.speed_cache import SpeedCache
 from worker.engines import sample_portrait
-from worker.http import create_app
-from worker.memory import spare_the_loaded
+from worker.http.app import create_app
+from worker.ingest.websocket import SpeechServer
+from worker.process.memory import spare_the_loaded
 from worker.service import Worker
 from worker.settings import WorkerSettings
-from worker.speed_cache import SpeedCache
-from worker.websocket import SpeechServer
 
 logger = structlog.get_logger(__name__)
 

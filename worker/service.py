@@ -15,8 +15,8 @@ import structlog
 from models.engine import Canvas, Engine, Identity
 from models.face.photo import load_photo
 from protocol.events import EndReason
-from worker.capacity import Capacity
 from worker.clock import Clock, SystemClock
+from worker.diagnostics.capacity import Capacity
 from worker.ingress import (
     AuthError,
     Busy,
@@ -35,12 +35,13 @@ from worker.ingress import (
     WorkerState,
     WorkerStatus,
 )
-from worker.memory import hand_back, tidy_up
 from worker.metrics import Metrics
+from worker.pipeline.render_pool import RenderPool
+from worker.process.memory import hand_back, tidy_up
 from worker.register import EndedSessions, Entry, token_digest
-from worker.render_pool import RenderPool
-from worker.rooms import file, whep
+from worker.rooms.file import room as file
 from worker.rooms.port import PlatformNotInstalled, Room
+from worker.rooms.whep import room as whep
 from worker.session import Session
 from worker.settings import WorkerSettings
 
@@ -329,15 +330,15 @@ class Worker:
 def _livekit(spec: LiveKitRoom, canvas: Canvas, clock: Clock) -> Room:
     # Optional packages are loaded by whoever needs them, not by every worker.
     try:
-        from worker.rooms import livekit
+        from worker.rooms.livekit import room as livekit
     except ImportError as error:
         raise _missing("livekit", error) from None
     return livekit.LiveKitRoom(spec.url, spec.token, canvas, clock=clock)
 
 
 def _hear_agent(session: Session, metrics: Metrics) -> None:
-    from worker.agent_stream import hear_agent
-    from worker.rooms import livekit
+    from worker.ingest.livekit_agent.agent_stream import hear_agent
+    from worker.rooms.livekit import room as livekit
 
     assert isinstance(session.room, livekit.LiveKitRoom)
     hear_agent(session.room, session, metrics)
@@ -347,7 +348,7 @@ def _daily(spec: DailyRoom, request: SessionRequest, clock: Clock) -> Room:
     try:
         import daily as sdk
 
-        from worker.rooms import daily
+        from worker.rooms.daily import room as daily
     except ImportError as error:
         raise _missing("daily", error) from None
     return daily.DailyRoom(

@@ -25,12 +25,12 @@ from protocol.session_types import SessionInfo, SpeakReceipt, speech_samples
 from worker.clock import Clock
 from worker.ingress import SessionOver
 from worker.metrics import Metrics
-from worker.performer import Performer
-from worker.playout import Playout, PlayoutFigures
-from worker.render_pool import RenderPool
+from worker.pipeline.performer import Performer
+from worker.pipeline.playout import Playout, PlayoutFigures
+from worker.pipeline.render_pool import RenderPool
+from worker.pipeline.speech import Speech
 from worker.rooms.port import Room, RoomError, RoomEvent
 from worker.settings import LifecycleSettings
-from worker.speech import Speech
 
 logger = structlog.get_logger(__name__)
 

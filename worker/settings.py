@@ -15,7 +15,7 @@ from common.canvas_settings import CanvasSettings
 from common.settings import LogSettings as LogSettings
 from common.settings import ServerSettings, load
 from common.settings import SettingsError as SettingsError
-from worker.cores import usable_cores
+from worker.process.cores import usable_cores
 
 PREFIX = "AVATAR_WORKER_"
 

@@ -20,12 +20,12 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from common.canvas_settings import AspectRatio
 from models.engine import FPS, Canvas, Engine
+from worker.ingest.speech_file import read_speech
 from worker.ingress import FileRoom, SessionRequest
-from worker.rooms import file
+from worker.rooms.file import room as file
 from worker.server import speech_server
 from worker.service import Worker
 from worker.settings import WorkerSettings
-from worker.speech_file import read_speech
 
 PIECE_S = 0.1
 """Seconds of speech per WebSocket message."""

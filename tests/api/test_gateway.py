@@ -32,9 +32,9 @@ from tests.fakes.speech_path import (
     store_of,
     until,
 )
+from worker.ingest.websocket import SpeechServer
 from worker.ingress import AuthError, SpeechTarget
 from worker.settings import WebSocketSettings
-from worker.websocket import SpeechServer
 
 ESTABLISHED = "connection.established"
 

@@ -11,8 +11,8 @@ import pytest
 import structlog
 
 from common.logs import configure_logging, masked_text
+from worker.ingest.websocket import library_logger
 from worker.settings import LogSettings
-from worker.websocket import library_logger
 
 TOKEN = "session_token_Zm9vYmFyYmF6cXV4"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"

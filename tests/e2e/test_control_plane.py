@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from portraits import ANNA
 from tests.fakes.control_plane import ControlPlane, WorkerProcess, workers_setting
 from tests.fakes.whep_client import WhepClient
-from worker.speech_file import read_speech
+from worker.ingest.speech_file import read_speech
 
 ASSETS = Path(__file__).parents[2] / "assets"
 PATIENCE_S = 30.0

@@ -15,10 +15,10 @@ from models.face.topology import LIPS
 from portraits import ANNA
 from tests.e2e.browser import chromium, observe, open_page, wait_for_state, wait_until_live
 from worker.engines import engine_loader
+from worker.ingest.speech_file import read_speech
 from worker.server import http_server, speech_server
 from worker.service import Worker
 from worker.settings import WorkerSettings
-from worker.speech_file import read_speech
 
 ASSETS = Path(__file__).parents[2] / "assets"
 CANVAS = Canvas(320, 240)

@@ -14,8 +14,8 @@ from fastapi import FastAPI
 from models.engine import Canvas
 from tests.e2e.browser import chromium, observe, open_page, wait_for_state, wait_until_live
 from tests.worker.rooms.signals import SILENCE, moving_square, tone
-from worker.rooms.whep import WhepRoom
-from worker.rooms.whep_routes import whep_router
+from worker.http.whep_routes import whep_router
+from worker.rooms.whep.room import WhepRoom
 
 CANVAS = Canvas(320, 240)
 

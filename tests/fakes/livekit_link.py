@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from worker.rooms.livekit_link import LinkEvent, Person
+from worker.rooms.livekit.link import LinkEvent, Person
 
 
 class MemoryLink:

@@ -15,8 +15,8 @@ import numpy as np
 from models.engine import Canvas
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import FlapActor, FlapEngine, FlapIdentity, FlapPose
-from worker.performer import Performer
-from worker.render_pool import Rendered, RenderPool
+from worker.pipeline.performer import Performer
+from worker.pipeline.render_pool import Rendered, RenderPool
 
 FRAME_NS = 40_000_000
 MS = 1_000_000

@@ -6,8 +6,8 @@ import av
 import pytest
 
 from portraits import ANNA
-from worker import capacity, check
 from worker.cli import main
+from worker.diagnostics import capacity, check
 
 ASSETS = Path(__file__).parents[2] / "assets"
 

@@ -186,7 +186,8 @@ async def test_a_session_in_somebodys_livekit_room():
 async def test_a_platform_whose_package_is_missing(platform, monkeypatch):
     monkeypatch.setitem(sys.modules, platform, None)  # as if it were not installed
     monkeypatch.delitem(sys.modules, f"worker.rooms.{platform}", raising=False)
-    monkeypatch.delitem(sys.modules, "worker.rooms.livekit_link", raising=False)
+    monkeypatch.delitem(sys.modules, f"worker.rooms.{platform}.room", raising=False)
+    monkeypatch.delitem(sys.modules, "worker.rooms.livekit.link", raising=False)
     if platform in vars(sys.modules["worker.rooms"]):
         monkeypatch.delattr(sys.modules["worker.rooms"], platform)
     room = {"platform": platform, "url": "https://x.example/r", "token": "token"}

@@ -23,7 +23,7 @@ from tests.fakes.room import MemoryRoom
 from worker.clock import SystemClock
 from worker.ingress import SessionOver
 from worker.metrics import Metrics
-from worker.render_pool import RenderPool
+from worker.pipeline.render_pool import RenderPool
 from worker.rooms.port import RoomError
 from worker.session import Session
 from worker.settings import LifecycleSettings

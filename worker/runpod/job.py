@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from worker.http_errors import ApiError
+from worker.http.errors import ApiError
+from worker.http.session_body import read_body, to_request
+from worker.ingest.speech_file import SpeechFileError, read_speech
 from worker.ingress import SessionRequest
-from worker.session_body import read_body, to_request
 from worker.settings import WorkerSettings
-from worker.speech_file import SpeechFileError, read_speech
 
 MAX_DURATION_S = 7 * 24 * 3600
 """The longest a job may run on the platform."""

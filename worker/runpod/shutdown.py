@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Container
 
 import structlog
 
-from worker.http_errors import as_api_error
+from worker.http.errors import as_api_error
 from worker.ingress import Draining
 from worker.runpod.job import failed
 

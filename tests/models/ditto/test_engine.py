@@ -16,8 +16,8 @@ from models.engine import Canvas, ThinkingEngine
 from models.face import default_analyzer, frame_portrait, load_photo
 from portraits import ANNA
 from tests.fakes.ditto_files import tiny_networks, write_tiny_files
-from worker.capacity import measured_batch, measured_speed, sessions_held
-from worker.speed_cache import Speed
+from worker.diagnostics.capacity import measured_batch, measured_speed, sessions_held
+from worker.diagnostics.speed_cache import Speed
 
 CANVAS = Canvas(160, 120)
 

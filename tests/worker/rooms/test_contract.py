@@ -17,10 +17,10 @@ from tests.fakes.clock import FakeClock, settle
 from tests.fakes.daily import FakeDaily
 from tests.worker.rooms.signals import SILENCE, flat
 from worker.clock import NS_PER_MS, NS_PER_SECOND
-from worker.rooms.daily import DailyRoom
-from worker.rooms.file import FileRoom
+from worker.rooms.daily.room import DailyRoom
+from worker.rooms.file.room import FileRoom
 from worker.rooms.port import SAMPLES_PER_FRAME, Room, RoomError
-from worker.rooms.whep import WhepRoom
+from worker.rooms.whep.room import WhepRoom
 
 CANVAS = Canvas(64, 64)
 PICTURE = flat(CANVAS, 90)
@@ -32,7 +32,7 @@ MakeRoom = Callable[[Path, FakeClock], Room]
 def livekit_room(folder: Path, clock: FakeClock) -> Room:
     pytest.importorskip("livekit.rtc", reason="needs the package livekit")
     from tests.fakes.livekit_link import MemoryLink
-    from worker.rooms.livekit import LiveKitRoom
+    from worker.rooms.livekit.room import LiveKitRoom
 
     return LiveKitRoom("ws://unused", "token", CANVAS, clock=clock, link=MemoryLink())
 

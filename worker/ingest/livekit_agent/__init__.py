@@ -1,0 +1,1 @@
+"""Speech from an agent that is in the session's LiveKit room."""

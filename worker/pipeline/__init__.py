@@ -1,0 +1,1 @@
+"""From speech to frames with their sound: segments, actors, threads, playout."""

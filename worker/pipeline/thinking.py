@@ -1,0 +1,77 @@
+"""When motion is worked out, and for whom together: the render pool's use of ``Engine.think``.
+
+Who runs dry first comes first. Others join as far as that makes nobody late; work that can wait is
+done while there is time, before somebody has to wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from models.engine import ThinkingEngine
+
+if TYPE_CHECKING:
+    from worker.pipeline.performer import Performer
+
+SOON = 3
+"""Frames before a face runs dry from which on its motion is worked out as soon as there is time."""
+
+_FORGET = 0.8
+
+
+class Thinking:
+    """Works motion out for performers; of the one thread of an engine that thinks."""
+
+    def __init__(self, engine: ThinkingEngine, now_ns: Callable[[], int]) -> None:
+        self._engine = engine
+        self._now_ns = now_ns
+        self._took_ns: dict[int, float] = {}
+        """Time that thinking for so many (a power of two) takes, as experience has it."""
+
+    def think(
+        self, needed: Sequence[Performer], others: Iterable[Performer], spare_ns: float
+    ) -> None:
+        """Think for ``needed`` (the next frame of theirs speaks), and others.
+
+        Args:
+            needed: whose next frame is speech and asked for.
+            others: who else may want motion.
+            spare_ns: time until a picture would come too late.
+        """
+        urgent = [performer for performer in needed if performer.due == 0]
+        due = {p: p.due for p in (*needed, *others) if p not in urgent}
+        rest = sorted((p for p in due if due[p] is not None), key=lambda p: due[p] or 0)
+        if not urgent and not (rest and (due[rest[0]] or 0) <= SOON):
+            return
+        members = [*urgent, *rest][: max(self._engine.think_batch, len(urgent))]
+        while len(members) > len(urgent) and self.expected_ns(len(members)) > spare_ns:
+            # A batch half as large is worth trying; one less is not.
+            members = members[: max(len(urgent), len(members) // 2)]
+        if members:
+            self._think(members)
+
+    def expected_ns(self, count: int) -> float:
+        """Time that thinking for ``count`` will take; 0 where nobody knows yet."""
+        return self._took_ns.get(_size(count), 0.0)
+
+    def _think(self, members: Sequence[Performer]) -> None:
+        begun_ns = self._now_ns()
+        try:
+            self._engine.think([performer.actor for performer in members])
+        except Exception as error:
+            if len(members) == 1:
+                members[0].fault = error
+                return
+            for performer in members:  # find out whose it is; the other sessions go on
+                self._think([performer])
+            return
+        took_ns = self._now_ns() - begun_ns
+        size = _size(len(members))
+        known_ns = self._took_ns.get(size, float(took_ns))
+        # Believe a slow one at once and a fast one by and by.
+        self._took_ns[size] = max(float(took_ns), _FORGET * known_ns + (1 - _FORGET) * took_ns)
+
+
+def _size(count: int) -> int:
+    return 1 << (count - 1).bit_length()

@@ -1,0 +1,1 @@
+"""The process itself: its cores, its memory, its parent."""
