@@ -15,13 +15,13 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
-from api import gateway
 from api.auth import SECURITY_SCHEMES
-from api.body_limit import BodyLimit
-from api.envelope import Envelope
-from api.errors import ApiError, api_error
+from api.container.services import Services
+from api.gateway import gateway
+from api.http.body_limit import BodyLimit
+from api.http.envelope import Envelope
+from api.http.errors import ApiError, api_error
 from api.routes import avatars, console, media, preview, probes, sessions, usage, watch
-from api.services import Services
 
 logger = structlog.get_logger(__name__)
 

@@ -12,10 +12,10 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from api.deps import services_of
-from api.errors import AuthenticationError
+from api.container.deps import services_of
+from api.container.services import Services
+from api.http.errors import AuthenticationError
 from api.records import Account, ApiKey, Plan
-from api.services import Services
 
 MAX_KEY_LENGTH = 256
 """Nothing longer is looked up."""

@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(arguments: argparse.Namespace) -> int:
     """Run the control plane."""
-    from api.listen import PortError
+    from api.http.listen import PortError
     from api.settings import load_settings
 
     try:
@@ -131,7 +131,7 @@ async def _start(settings: ApiSettings) -> None:
     """Run the control plane. A worker of our own is started first: it loads its engine while we
     load everything else."""
     from api.dispatch.choose import open_dispatcher
-    from api.listen import bind
+    from api.http.listen import bind
     from common.logs import configure_logging
 
     configure_logging(settings.log)

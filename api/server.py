@@ -15,18 +15,18 @@ from fastapi import FastAPI
 
 from api.announce import announce
 from api.app import create_app
-from api.assembly import assemble
 from api.avatars.media import open_media
 from api.avatars.portraits import FacePortraits
+from api.container.assembly import assemble
+from api.container.services import Services
 from api.dispatch.choose import open_dispatcher
 from api.dispatch.port import Dispatcher
-from api.gateway_socket import SERVER_OPTIONS as SPEECH_SOCKETS
-from api.http_protocol import http_options
-from api.listen import bind
-from api.livekit_rooms import open_livekit
+from api.gateway.socket import SERVER_OPTIONS as SPEECH_SOCKETS
+from api.http.http_protocol import http_options
+from api.http.listen import bind
 from api.plans import load_plans
 from api.secret import load_secret
-from api.services import Services
+from api.sessions.livekit_rooms import open_livekit
 from api.settings import ApiSettings
 from api.store.migrate import migrate
 from api.store.sql import open_store

@@ -28,7 +28,7 @@ OPTIONAL = {
 """Modules that a default install lacks, and the extra that brings each."""
 
 NEEDS_AN_EXTRA = re.compile(
-    r"models\.(ditto|face\.insightface)|api\.livekit_rooms"
+    r"models\.(ditto|face\.insightface)|api\.sessions\.livekit_rooms"
     r"|worker\.(rooms\.(livekit|daily)|runpod|ingest\.livekit_agent)"
 )
 """Modules of ours that may need one."""

@@ -7,7 +7,7 @@ import base64
 import binascii
 import re
 
-from api.errors import ApiError, api_error
+from api.http.errors import ApiError, api_error
 
 MAX_BYTES = 10 * 1024 * 1024
 """Of an encoded photo; the same as ``models.face.photo.MAX_BYTES``, which this process does not

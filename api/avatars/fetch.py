@@ -17,7 +17,7 @@ import httpx
 
 from api.avatars.addresses import is_public
 from api.avatars.decode import MAX_BYTES, too_large
-from api.errors import ApiError, api_error
+from api.http.errors import ApiError, api_error
 
 TIME_LIMIT_S = 10.0
 """From the look-up of the name to the last byte, redirects included."""

@@ -30,7 +30,7 @@ class PortraitMaker(Protocol):
         """Decode ``photo`` (JPEG, PNG, GIF or WebP), find the one prominent face, align.
 
         Raises:
-            api.errors.ApiError: why it cannot become an avatar, and what to send instead.
+            api.http.errors.ApiError: why it cannot become an avatar, and what to send instead.
         """
         ...
 
@@ -40,7 +40,7 @@ class PortraitMaker(Protocol):
         its sides need not have that ratio.
 
         Raises:
-            api.errors.ApiError: as ``make``.
+            api.http.errors.ApiError: as ``make``.
         """
         ...
 

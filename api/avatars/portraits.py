@@ -10,7 +10,7 @@ import structlog
 
 from api.avatars.examiners import Examiner, ExaminerFailed, ExaminerGone
 from api.avatars.port import Portrait
-from api.errors import ApiError, api_error
+from api.http.errors import ApiError, api_error
 from api.records import AspectRatio
 
 logger = structlog.get_logger(__name__)

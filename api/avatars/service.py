@@ -19,7 +19,7 @@ from api.avatars.links import AvatarLinks, Picture
 from api.avatars.pictures import AvatarPictures, folder
 from api.avatars.port import MediaMissing, MediaStore, Portrait, PortraitMaker
 from api.dispatch.port import Dispatcher
-from api.errors import ApiError, api_error
+from api.http.errors import ApiError, api_error
 from api.records import Account, AspectRatio, Avatar, Plan
 from api.secret import Secret
 from api.settings import ApiSettings

@@ -11,10 +11,10 @@ from starlette.datastructures import FormData, UploadFile
 
 from api.auth import CallerDep
 from api.avatars.decode import MAX_BYTES, too_large
-from api.body_limit import PHOTO_BYTES
-from api.deps import ServicesDep
-from api.documented import documented
-from api.errors import api_error
+from api.container.deps import ServicesDep
+from api.http.body_limit import PHOTO_BYTES
+from api.http.documented import documented
+from api.http.errors import api_error
 from api.records import Avatar
 
 router = APIRouter(prefix="/v1/avatars", tags=["avatars"])

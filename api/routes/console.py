@@ -12,9 +12,9 @@ from urllib.parse import parse_qs, urlsplit
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from api.console_key import ConsoleKey, is_loopback, is_own_page, keys_are_made
-from api.deps import ServicesDep
-from api.errors import api_error
+from api.container.deps import ServicesDep
+from api.http.errors import api_error
+from api.routes.console_key import ConsoleKey, is_loopback, is_own_page, keys_are_made
 from api.settings import ApiSettings
 
 router = APIRouter(include_in_schema=False)

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import RedirectResponse
 
 from api.avatars.links import Picture
-from api.deps import ServicesDep
-from api.documented import documented
+from api.container.deps import ServicesDep
+from api.http.documented import documented
 
 router = APIRouter(prefix="/media/avatars", tags=["media"])
 

@@ -19,16 +19,16 @@ from ulid import ULID
 
 from api.auth import Caller, CallerDep
 from api.avatars.service import MAX_ID
-from api.deps import ServicesDep
-from api.documented import documented
-from api.errors import ApiError, api_error
+from api.container.deps import ServicesDep
+from api.container.services import Services
+from api.http.documented import documented
+from api.http.errors import ApiError, api_error
 from api.records import Account, Avatar, RoomOrder
 from api.routes.console import page
 from api.secret import token_digest
-from api.services import Services
-from api.session_answers import timestamp
-from api.session_body import CreateBody, read_object
-from api.sessions import Created
+from api.sessions.answers import timestamp
+from api.sessions.body import CreateBody, read_object
+from api.sessions.sessions import Created
 
 router = APIRouter()
 

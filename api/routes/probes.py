@@ -11,8 +11,8 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from api.deps import ServicesDep
-from api.documented import documented
+from api.container.deps import ServicesDep
+from api.http.documented import documented
 from api.metrics import CONTENT_TYPE
 
 logger = structlog.get_logger(__name__)

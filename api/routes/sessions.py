@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Request
 
 from api.auth import CallerDep
-from api.deps import ServicesDep
-from api.documented import documented
-from api.errors import api_error
+from api.container.deps import ServicesDep
+from api.container.services import Services
+from api.http.documented import documented
+from api.http.errors import api_error
 from api.records import Session, SessionStatus
-from api.services import Services
-from api.session_answers import (
+from api.sessions.answers import (
     CreateAnswer,
     EndAnswer,
     SessionAnswer,
@@ -24,8 +24,8 @@ from api.session_answers import (
     session_view,
     timestamp,
 )
-from api.session_body import CreateBody, read_create
-from api.session_schema import CREATE_BODY, IDEMPOTENCY_HEADER
+from api.sessions.body import CreateBody, read_create
+from api.sessions.schema import CREATE_BODY, IDEMPOTENCY_HEADER
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 

@@ -9,11 +9,11 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth import CallerDep
-from api.deps import ServicesDep
-from api.documented import documented
+from api.container.deps import ServicesDep
+from api.container.services import Services
+from api.http.documented import documented
 from api.records import AspectRatio, Plan, Session, Usage
-from api.services import Services
-from api.session_answers import (
+from api.sessions.answers import (
     UNLIMITED,
     Concurrency,
     concurrency_view,

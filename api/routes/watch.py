@@ -15,13 +15,13 @@ import structlog
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from starlette.applications import Starlette
 
-from api.deps import ServicesDep
-from api.documented import documented
-from api.errors import ApiError, api_error
+from api.container.deps import ServicesDep
+from api.container.services import Services
+from api.http.documented import documented
+from api.http.errors import ApiError, api_error
 from api.records import Session
 from api.secret import token_digest
-from api.services import Services
-from api.watch_links import WatchLinks
+from api.sessions.watch_links import WatchLinks
 from common.watch_page import watch_page
 
 logger = structlog.get_logger(__name__)

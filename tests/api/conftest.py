@@ -14,15 +14,15 @@ import pytest
 import structlog
 
 from api.app import create_app
-from api.assembly import assemble
 from api.avatars.folder import FolderMedia
 from api.avatars.port import Portrait
-from api.errors import api_error
-from api.livekit_rooms import LiveKitRooms
+from api.container.assembly import assemble
+from api.container.services import Services
+from api.http.errors import api_error
 from api.plans import load_plans
 from api.records import Account, AspectRatio, Avatar
 from api.secret import Secret
-from api.services import Services
+from api.sessions.livekit_rooms import LiveKitRooms
 from api.settings import ApiSettings
 from api.store.migrate import migrate
 from api.store.sql import open_store

@@ -13,10 +13,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.app import create_app
-from api.body_limit import OTHER_BYTES, PHOTO_BYTES, BodyLimit
-from api.gateway import gateway_of
+from api.container.services import Services
+from api.gateway.gateway import gateway_of
+from api.http.body_limit import OTHER_BYTES, PHOTO_BYTES, BodyLimit
 from api.routes import watch
-from api.services import Services
 from common.logs import configure_logging
 from tests.fakes.dispatcher import FakeDispatcher
 from worker.settings import LogSettings
@@ -119,7 +119,7 @@ class TestErrors:
         async def broken(*_: object) -> None:
             raise RuntimeError("inside")
 
-        monkeypatch.setattr("api.body_limit.BodyLimit.__call__", broken)
+        monkeypatch.setattr("api.http.body_limit.BodyLimit.__call__", broken)
         transport = httpx.ASGITransport(create_app(services))
         async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
             answer = await client.get("/healthz")

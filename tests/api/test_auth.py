@@ -7,8 +7,8 @@ from datetime import timedelta
 import httpx
 import pytest
 
+from api.container.services import Services
 from api.records import Account
-from api.services import Services
 from api.settings import ApiSettings
 from tests.fakes.api_time import ApiTime
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from api.errors import CATALOGUE
+from api.http.errors import CATALOGUE
 from api.settings import ApiSettings
 from common.settings import variables
 
@@ -31,7 +31,7 @@ def test_every_error_code_is_in_the_api_document():
 def test_every_metric_is_in_the_operators_document():
     from prometheus_client import CollectorRegistry
 
-    from api.gateway_metrics import GatewayMetrics
+    from api.gateway.metrics import GatewayMetrics
     from api.metrics import ApiMetrics
 
     registry = CollectorRegistry()

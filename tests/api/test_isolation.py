@@ -10,8 +10,8 @@ import pytest
 from starlette.routing import Route, WebSocketRoute
 
 from api.app import create_app
+from api.container.services import Services
 from api.records import Account
-from api.services import Services
 from tests.api.conftest import add_avatar
 from tests.fakes.dispatcher import FakeDispatcher
 

@@ -29,14 +29,14 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from api.app import create_app
-from api.assembly import assemble
 from api.auth import Caller
 from api.avatars.folder import FolderMedia
-from api.listen import bind
+from api.container.assembly import assemble
+from api.http.listen import bind
 from api.plans import load_plans
 from api.secret import Secret
 from api.server import http_server
-from api.session_body import CreateBody
+from api.sessions.body import CreateBody
 from api.settings import ApiSettings
 from api.store.migrate import migrate
 from api.store.sql import open_store

@@ -17,9 +17,9 @@ import pytest
 
 from api.app import create_app
 from api.avatars.catalogue import PUBLIC
-from api.listen import PortError, bind
+from api.container.services import Services
+from api.http.listen import PortError, bind
 from api.server import http_server, running_services, serve
-from api.services import Services
 from api.settings import ApiSettings, SettingsError
 from api.store.sql import SqlStore
 

@@ -18,10 +18,10 @@ from api.avatars.fetch import ImageFetcher
 from api.avatars.folder import FolderMedia
 from api.avatars.port import MediaStore, Portrait, PortraitMaker
 from api.avatars.service import Avatars
-from api.errors import api_error
+from api.http.errors import api_error
+from api.http.ratelimit import RateLimits
 from api.metrics import ApiMetrics
 from api.plans import load_plans
-from api.ratelimit import RateLimits
 from api.records import RATIOS, Account, AspectRatio
 from api.secret import Secret
 from api.settings import ApiSettings

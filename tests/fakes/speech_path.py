@@ -16,16 +16,16 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from api.app import create_app
-from api.assembly import assemble
 from api.avatars.folder import FolderMedia
 from api.avatars.port import PortraitMaker
+from api.container.assembly import assemble
+from api.container.services import Services, utc_now
 from api.dispatch.port import Order
-from api.gateway import gateway_of
-from api.gateway_socket import SERVER_OPTIONS
+from api.gateway.gateway import gateway_of
+from api.gateway.socket import SERVER_OPTIONS
 from api.plans import load_plans
 from api.records import EndReason, NewSession, Plan, RoomOrder, Session
 from api.secret import Secret, token_digest
-from api.services import Services, utc_now
 from api.settings import ApiSettings
 from api.store.migrate import migrate
 from api.store.sql import SqlStore, open_store

@@ -3,7 +3,7 @@ import base64
 import pytest
 
 from api.avatars.decode import MAX_BYTES, decode_base64
-from api.errors import ApiError
+from api.http.errors import ApiError
 from models.face import photo
 
 PHOTO = bytes(range(256)) * 10

@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from api.avatars.decode import MAX_BYTES
 from api.avatars.fetch import ImageFetcher
-from api.errors import ApiError
+from api.http.errors import ApiError
 from tests.fakes.image_site import PUBLIC, PUBLIC6, image_site
 
 PHOTO = b"\xff\xd8\xff the bytes of a photo"

@@ -13,7 +13,7 @@ from PIL import Image
 
 from api.avatars import alignment
 from api.avatars.portraits import FacePortraits
-from api.errors import ApiError
+from api.http.errors import ApiError
 from models.face import inspect_portrait, load_photo
 from tests.fakes import photos
 

@@ -10,7 +10,7 @@ import pytest
 from api.avatars.catalogue import PUBLIC
 from api.avatars.port import MediaMissing
 from api.dispatch.port import Capacity
-from api.errors import ApiError
+from api.http.errors import ApiError
 from api.plans import load_plans
 from api.records import Avatar
 from api.settings import DEFAULT_AVATAR

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from api.app import create_app
-from api.services import Services
+from api.container.services import Services
 from api.settings import ApiSettings
 from tests.fakes.api_time import ApiTime
 

@@ -9,9 +9,9 @@ from datetime import timedelta
 import httpx
 import pytest
 
+from api.container.services import Services
 from api.dispatch.port import NoWorker
 from api.records import Account
-from api.services import Services
 from tests.api.conftest import SAMPLE, add_avatar
 from tests.fakes.api_time import ApiTime
 from tests.fakes.dispatcher import FakeDispatcher

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from api.services import Services
+from api.container.services import Services
 from tests.fakes.dispatcher import FakeDispatcher
 
 LOCAL = {"avatar": "PUBLIC/Avatars/anna", "room": {"platform": "local"}}

@@ -12,9 +12,9 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from api.avatars.catalogue import PUBLIC
+from api.container.services import Services
 from api.dispatch.port import NoWorker, OrderRefused
 from api.records import Account
-from api.services import Services
 from api.settings import LiveKitSettings
 from tests.api.conftest import add_avatar
 from tests.fakes.api_time import ApiTime
@@ -444,7 +444,7 @@ class TestProxy:
     @pytest.fixture
     async def livekit(self) -> AsyncIterator[Any]:
         pytest.importorskip("livekit.api")
-        from api.livekit_rooms import LiveKitRooms
+        from api.sessions.livekit_rooms import LiveKitRooms
 
         rooms = LiveKitRooms(
             LiveKitSettings(
@@ -579,7 +579,7 @@ class TestEnding:
         dispatcher: FakeDispatcher,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("api.sessions.TELL_S", 0.05)
+        monkeypatch.setattr("api.sessions.sessions.TELL_S", 0.05)
         session = await create(client)
         dispatcher.end_gate.clear()
         answer = await client.post(f"/v1/sessions/{session['session_id']}/end")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import httpx
 
+from api.container.services import Services
 from api.records import Account
-from api.services import Services
 from tests.fakes.api_time import ApiTime
 
 LOCAL = {"avatar": "PUBLIC/Avatars/anna", "room": {"platform": "local"}}

@@ -14,9 +14,9 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from api.app import create_app
+from api.container.services import Services, utc_now
 from api.records import Session
-from api.services import Services, utc_now
-from api.watch_links import WatchLinks
+from api.sessions.watch_links import WatchLinks
 from tests.fakes.resident import Running
 from tests.fakes.speech_path import SpeechPath, speech_services, store_of, until
 from tests.fakes.whep_client import WhepClient

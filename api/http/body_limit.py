@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import api_error
+from api.http.errors import api_error
 
 PHOTO_BYTES = 15 * 2**20
 """Bodies that may hold a photo in base64."""

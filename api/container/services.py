@@ -15,12 +15,12 @@ from api.store.port import Store
 
 if TYPE_CHECKING:
     from api.avatars.service import Avatars
-    from api.livekit_rooms import LiveKitRooms
+    from api.http.ratelimit import RateLimits
     from api.metrics import ApiMetrics
-    from api.ratelimit import RateLimits
     from api.secret import Secret
-    from api.sessions import Sessions
-    from api.supervisor import Supervisor
+    from api.sessions.livekit_rooms import LiveKitRooms
+    from api.sessions.sessions import Sessions
+    from api.sessions.supervisor import Supervisor
 
 
 def utc_now() -> datetime:

@@ -11,9 +11,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import ApiError, api_error
-from api.request_id import HEADER, request_id
-from api.services import Services
+from api.container.services import Services
+from api.http.errors import ApiError, api_error
+from api.http.request_id import HEADER, request_id
 
 logger = structlog.get_logger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from api.records import RATIOS
-from api.session_body import MAX_TOKEN_LENGTH, MAX_URL_LENGTH
+from api.sessions.body import MAX_TOKEN_LENGTH, MAX_URL_LENGTH
 
 _AVATAR: dict[str, Any] = {
     "type": "string",

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Literal, NoReturn, cast
 from urllib.parse import urlsplit
 
-from api.errors import api_error
+from api.http.errors import api_error
 from api.records import PLATFORMS, RATIOS, AspectRatio, Platform, RoomOrder
 from common.room_tokens import expired
 

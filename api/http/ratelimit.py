@@ -18,7 +18,7 @@ import structlog
 from limits import RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
 
-from api.errors import RateLimited
+from api.http.errors import RateLimited
 from api.metrics import ApiMetrics
 from api.settings import PREFIX, ApiSettings, SettingsError
 

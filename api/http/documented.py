@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.errors import CATALOGUE
+from api.http.errors import CATALOGUE
 
 
 def _no_default(schema: dict[str, Any]) -> None:

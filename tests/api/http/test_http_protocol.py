@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 import uvicorn
 
-from api import http_protocol
-from api.http_protocol import MAX_HEADERS_BYTES, http_options
+from api.http import http_protocol
+from api.http.http_protocol import MAX_HEADERS_BYTES, http_options
 
 
 async def echo(scope, receive, send) -> None:  # type: ignore[no-untyped-def]

@@ -16,9 +16,8 @@ from ulid import ULID
 from api.auth import Caller
 from api.avatars.service import Avatars
 from api.dispatch.port import Dispatcher
-from api.errors import ApiError, api_error
+from api.http.errors import ApiError, api_error
 from api.metrics import ApiMetrics
-from api.placement import Placements
 from api.plans import Plans
 from api.records import (
     Account,
@@ -30,7 +29,9 @@ from api.records import (
     Standing,
 )
 from api.secret import Secret, token_digest
-from api.session_body import CreateBody, RoomRules
+from api.sessions.body import CreateBody, RoomRules
+from api.sessions.placement import Placements
+from api.sessions.watch_links import WatchLinks
 from api.settings import ApiSettings
 from api.store.port import (
     ConcurrencyReached,
@@ -41,10 +42,9 @@ from api.store.port import (
     Store,
     Stored,
 )
-from api.watch_links import WatchLinks
 
 if TYPE_CHECKING:
-    from api.livekit_rooms import LiveKitRooms
+    from api.sessions.livekit_rooms import LiveKitRooms
 
 logger = structlog.get_logger(__name__)
 

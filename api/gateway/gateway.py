@@ -17,12 +17,12 @@ from fastapi import APIRouter, FastAPI, WebSocket
 from fastapi.responses import JSONResponse
 from starlette.applications import Starlette
 
-from api.errors import RateLimited
-from api.gateway_client import SEND_TIMEOUT_S
-from api.gateway_conversation import Conversation
-from api.gateway_metrics import GatewayMetrics
+from api.container.services import Services
+from api.gateway.client import SEND_TIMEOUT_S
+from api.gateway.conversation import Conversation
+from api.gateway.metrics import GatewayMetrics
+from api.http.errors import RateLimited
 from api.records import Session
-from api.services import Services
 from common.init_limit import InitLimit
 
 logger = structlog.get_logger(__name__)

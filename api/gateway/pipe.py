@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from api.gateway_client import ClientSocket, Gone
+from api.gateway.client import ClientSocket, Gone
 
 MAX_EARLY_BYTES = 16 * 2**20
 """What is kept for a worker that is still starting: five minutes of speech at 16 kHz."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from api.errors import ApiError
+from api.http.errors import ApiError
 from api.records import PLATFORMS
-from api.session_body import RoomRules, form_of, read_create
+from api.sessions.body import RoomRules, form_of, read_create
 
 NOW = datetime(2026, 3, 14, tzinfo=UTC)
 EVERYTHING = RoomRules(frozenset(PLATFORMS), livekit=True)

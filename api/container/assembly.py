@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 from api.avatars.port import MediaStore, PortraitMaker
 from api.avatars.service import Avatars
+from api.container.services import Services, utc_now
 from api.dispatch.port import Dispatcher
+from api.http.ratelimit import RateLimits
 from api.metrics import ApiMetrics
 from api.plans import Plans
-from api.ratelimit import RateLimits
 from api.secret import Secret
-from api.services import Services, utc_now
-from api.sessions import Sessions
+from api.sessions.sessions import Sessions
+from api.sessions.supervisor import Supervisor
 from api.settings import ApiSettings
 from api.store.port import Store
-from api.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from api.livekit_rooms import LiveKitRooms
+    from api.sessions.livekit_rooms import LiveKitRooms
 
 
 def assemble(

@@ -14,11 +14,11 @@ from datetime import datetime, timedelta
 import structlog
 
 from api.dispatch.port import Dispatcher, Report
-from api.exhaustion import exhausted_at
 from api.metrics import ApiMetrics
 from api.plans import Plans
 from api.records import EndReason, Session
-from api.sessions import Sessions
+from api.sessions.exhaustion import exhausted_at
+from api.sessions.sessions import Sessions
 from api.settings import LifecycleSettings
 from api.store.port import Store
 

@@ -14,9 +14,10 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from api import gateway_conversation, gateway_socket
+from api.container.services import utc_now
+from api.gateway import conversation as gateway_conversation
+from api.gateway import socket as gateway_socket
 from api.records import Session
-from api.services import utc_now
 from protocol.events import SessionDraining
 from tests.fakes.resident import Running
 from tests.fakes.session import FakeSession
@@ -573,8 +574,8 @@ async def test_a_dead_client_is_noticed(path: SpeechPath) -> None:
 
 
 async def test_a_dead_worker_is_noticed(path: SpeechPath, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.gateway_pipe.PING_INTERVAL_S", 0.05)
-    monkeypatch.setattr("api.gateway_pipe.PATIENCE_S", 0.2)
+    monkeypatch.setattr("api.gateway.pipe.PING_INTERVAL_S", 0.05)
+    monkeypatch.setattr("api.gateway.pipe.PATIENCE_S", 0.2)
 
     async def worker(connection: ServerConnection) -> None:
         await welcome(connection)

@@ -8,11 +8,11 @@ from datetime import timedelta
 import httpx
 import pytest
 
+from api.container.services import Services
 from api.plans import load_plans
 from api.records import Account, Session
-from api.services import Services
-from api.sessions import Sessions
-from api.supervisor import Supervisor
+from api.sessions.sessions import Sessions
+from api.sessions.supervisor import Supervisor
 from tests.fakes.api_time import ApiTime
 from tests.fakes.dispatcher import FakeDispatcher
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from api.avatars.service import Avatars
 from api.dispatch.port import Dispatcher, NoWorker, Order, OrderRefused, Placement, RoomToJoin
-from api.errors import ApiError, api_error
+from api.http.errors import ApiError, api_error
 from api.metrics import ApiMetrics
 from api.records import Avatar, EndReason, RoomOrder, Session
 from api.secret import Secret
@@ -18,7 +18,7 @@ from api.settings import ApiSettings
 from api.store.port import Store
 
 if TYPE_CHECKING:
-    from api.livekit_rooms import LiveKitRooms
+    from api.sessions.livekit_rooms import LiveKitRooms
 
 
 class Placements:

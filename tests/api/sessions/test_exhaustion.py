@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.exhaustion import exhausted_at
 from api.records import Session, Usage
+from api.sessions.exhaustion import exhausted_at
 
 NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)
 

@@ -6,8 +6,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from api.secret import Secret
+from api.sessions.watch_links import WatchLinks
 from api.settings import ApiSettings
-from api.watch_links import WatchLinks
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

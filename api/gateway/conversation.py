@@ -12,9 +12,9 @@ import structlog
 from fastapi import WebSocket
 from websockets.asyncio.client import ClientConnection
 
-from api.gateway_client import ClientLost, ClientSocket, Gone
-from api.gateway_dial import Dialer, NotServed, SessionOver
-from api.gateway_pipe import Flow, Inlet, Pipe, WorkerGone, abort
+from api.gateway.client import ClientLost, ClientSocket, Gone
+from api.gateway.dial import Dialer, NotServed, SessionOver
+from api.gateway.pipe import Flow, Inlet, Pipe, WorkerGone, abort
 from api.records import EndReason, Session
 from api.secret import token_digest
 from common.canvas_settings import CanvasSettings
@@ -26,7 +26,7 @@ from protocol.session_types import AuthFailure, SessionInfo
 from protocol.state_machine import ServerProtocol
 
 if TYPE_CHECKING:
-    from api.gateway import Gateway
+    from api.gateway.gateway import Gateway
 
 logger = structlog.get_logger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from api.gateway_socket import LOST, SHUTDOWN
+from api.gateway.socket import LOST, SHUTDOWN
 from protocol.actions import Action, Close, SendText
 
 SEND_TIMEOUT_S = 20.0

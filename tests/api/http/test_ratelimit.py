@@ -16,9 +16,9 @@ import pytest
 import structlog
 from limits.aio.storage import memory
 
+from api.container.services import Services
+from api.http.ratelimit import RateLimits
 from api.metrics import ApiMetrics
-from api.ratelimit import RateLimits
-from api.services import Services
 from api.settings import ApiSettings, SettingsError
 
 

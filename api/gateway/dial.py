@@ -13,10 +13,10 @@ import structlog
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from api.gateway_pipe import abort
-from api.gateway_socket import CLOSE_TIMEOUT_S, MAX_MESSAGE_BYTES
+from api.container.services import Services
+from api.gateway.pipe import abort
+from api.gateway.socket import CLOSE_TIMEOUT_S, MAX_MESSAGE_BYTES
 from api.records import Session
-from api.services import Services
 
 logger = structlog.get_logger(__name__)
 

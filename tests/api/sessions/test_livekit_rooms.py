@@ -14,8 +14,8 @@ pytest.importorskip("livekit.rtc", reason="needs the package livekit")
 pytest.importorskip("aiohttp", reason="needs the package aiohttp")
 jwt = pytest.importorskip("jwt", reason="needs the package PyJWT")
 
-import api.livekit_rooms  # noqa: E402
-from api.livekit_rooms import LiveKitRooms, open_livekit  # noqa: E402
+import api.sessions.livekit_rooms  # noqa: E402
+from api.sessions.livekit_rooms import LiveKitRooms, open_livekit  # noqa: E402
 from api.settings import LiveKitSettings, SettingsError  # noqa: E402
 from tests.fakes.livekit_server import running_livekit  # noqa: E402
 from tests.fakes.livekit_viewer import LiveKitViewer  # noqa: E402
@@ -120,7 +120,7 @@ async def test_the_client_meets_the_avatar_and_is_put_out_when_the_room_closes()
 
 
 async def test_closing_never_raises_nor_takes_long(monkeypatch):
-    monkeypatch.setattr(api.livekit_rooms, "CLOSE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(api.sessions.livekit_rooms, "CLOSE_TIMEOUT_S", 0.3)
 
     async def mute(reader, writer):
         await reader.read()

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from api.services import Services
+from api.container.services import Services
 
 
 def services_of(connection: HTTPConnection) -> Services:

@@ -1,0 +1,1 @@
+"""What the routes work with, and how it is put together."""

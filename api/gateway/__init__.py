@@ -1,0 +1,1 @@
+"""The speech socket of the API: clients in front, workers behind."""

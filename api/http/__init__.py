@@ -1,0 +1,1 @@
+"""HTTP in general: errors, envelope, limits, the sockets it listens on."""
