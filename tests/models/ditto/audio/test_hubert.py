@@ -121,7 +121,7 @@ def test_another_network(tmp_path, difference, says):
 def test_without_onnxruntime_it_says_what_to_install(tmp_path, monkeypatch):
     path, _ = write_graph(tmp_path / "hubert.onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(HubertError, match=r"pip install 'avatar-server\[cuda\]'"):
+    with pytest.raises(HubertError, match=r"pip install 'avatar-server\[gpu\]'"):
         OnnxHubert(path)
 
 
