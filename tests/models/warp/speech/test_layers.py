@@ -33,8 +33,9 @@ import numpy as np
 from models.warp.speech.layers import product
 sizes = [(t, k, n) for t in (2, 4, 12, 50, 64, 128) for k, n in ((384, 128), (400, 96), (128, 384))]
 pairs = [(np.ones((t, k), np.float32), np.ones((k, n), np.float32)) for t, k, n in sizes]
+time.sleep(1)  # OpenBLAS's threads wait busily for a while after they were started
 process, own = time.process_time(), time.thread_time()
-for _ in range(100):
+for _ in range(300):
     for x, weight in pairs:
         product(x, weight)
 own = time.thread_time() - own

@@ -234,7 +234,9 @@ async def test_an_encoder_that_lags_drops_pictures_and_never_sound(
         shown = [(await client.picture()).pts / 90_000 for _ in range(10)]
         heard = [(await client.sound()).pts for _ in range(60)]
     assert shown[-1] > 9 * 0.08, "at most every second picture"
-    assert set(np.diff(heard)) == {960}
+    # A machine that stalls lets the clock move on by some samples; lost sound is a packet's 960.
+    assert np.diff(heard).min() == 960
+    assert np.diff(heard).max() < 2 * 960
 
 
 async def test_twenty_visits_leave_nothing_behind() -> None:
