@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from protocol.faults import (
+from protocol.protocol_errors import (
     AUDIO_REQUIRED,
     CREDENTIALS_REQUIRED,
     INVALID_AUDIO_FORMAT,

@@ -23,7 +23,7 @@ from protocol.events import (
     SessionMetrics,
     SessionReady,
 )
-from protocol.faults import Fault
+from protocol.protocol_errors import Fault
 from protocol.session_types import SessionInfo, SpeakReceipt
 
 EventGroup = Literal["playback", "lifecycle", "metrics"]

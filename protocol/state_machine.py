@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
-from protocol import client_messages, faults, server_messages
+from protocol import client_messages, protocol_errors, server_messages
 from protocol.actions import (
     Action,
     Authenticate,
@@ -32,7 +32,7 @@ from protocol.actions import (
 )
 from protocol.client_messages import DEFAULT_SAMPLE_RATE, InitOptions
 from protocol.events import SegmentEnded, SegmentStarted, SessionEnded, SessionEvent
-from protocol.faults import AUTH_FAULTS, END_FAULTS, Fault, Refused
+from protocol.protocol_errors import AUTH_FAULTS, END_FAULTS, Fault, Refused
 from protocol.session_types import AuthFailure, SessionInfo, SpeakReceipt
 from protocol.stale_utterances import StaleUtterances
 
@@ -99,9 +99,9 @@ class ServerProtocol:
         if self._deaf():
             return []
         if self.state is State.AWAITING_INIT:
-            return self._fail(faults.INIT_REQUIRED)
+            return self._fail(protocol_errors.INIT_REQUIRED)
         if self.options.sample_rate is None:
-            return self._fail(faults.BINARY_NOT_ENABLED)
+            return self._fail(protocol_errors.BINARY_NOT_ENABLED)
         if self.state is State.ENDING:
             return self._ended_already()
         if not data or self._dropping:
@@ -123,7 +123,7 @@ class ServerProtocol:
         if self.state is not State.AWAITING_INIT:
             return []
         self.init_failed = True
-        return [self._error(faults.INIT_REQUIRED), self._close(1008, "init_timeout")]
+        return [self._error(protocol_errors.INIT_REQUIRED), self._close(1008, "init_timeout")]
 
     # What the session answers
 
@@ -152,7 +152,7 @@ class ServerProtocol:
 
     def speak_refused(self) -> list[Action]:
         """The session's backlog is full."""
-        return self.failed(faults.BUFFER_FULL)
+        return self.failed(protocol_errors.BUFFER_FULL)
 
     def interrupted(self) -> list[Action]:
         """Playback has stopped, and every pending segment's end was sent."""
@@ -183,7 +183,7 @@ class ServerProtocol:
         if wanted and self._announced.admits(event):
             actions.append(_send(server_messages.event_body(event, self._session_id)))
         if isinstance(event, SessionEnded):
-            actions.append(self._close(faults.end_close_code(event.reason), event.reason))
+            actions.append(self._close(protocol_errors.end_close_code(event.reason), event.reason))
         return actions
 
     # Inside
@@ -203,13 +203,13 @@ class ServerProtocol:
 
     def _first_message(self, text: str) -> list[Action]:
         if len(text) > MAX_FIRST_MESSAGE:
-            return self._fail(faults.INIT_REQUIRED)
+            return self._fail(protocol_errors.INIT_REQUIRED)
         try:
             message = client_messages.parse(text)
         except Refused:
-            return self._fail(faults.INIT_REQUIRED)
+            return self._fail(protocol_errors.INIT_REQUIRED)
         if not isinstance(message, client_messages.Init):
-            return self._fail(faults.INIT_REQUIRED)
+            return self._fail(protocol_errors.INIT_REQUIRED)
         self.options = message.options
         if message.fault is not None:
             return self._fail(message.fault)
@@ -219,7 +219,7 @@ class ServerProtocol:
     def _message(self, message: client_messages.ClientMessage) -> list[Action]:
         match message:
             case client_messages.Init():
-                return self._fail(faults.ALREADY_INITIALIZED)
+                return self._fail(protocol_errors.ALREADY_INITIALIZED)
             case client_messages.Ping(echo):
                 return [_send(server_messages.pong(echo, self._now()))]
         if self.state is State.ENDING:
@@ -281,13 +281,13 @@ class ServerProtocol:
     def _ended_already(self) -> list[Action]:
         """Speech after ``session.end``: told so, while the close with the true reason is on its
         way."""
-        return [self._error(faults.SESSION_ENDED)]
+        return [self._error(protocol_errors.SESSION_ENDED)]
 
     def _fail(self, fault: Fault) -> list[Action]:
         actions: list[Action] = [self._error(fault)]
         if fault.close_code is not None:
             entering = self.state in (State.AWAITING_INIT, State.AUTHENTICATING)
-            self.init_failed = entering and fault.close_code == faults.POLICY_VIOLATION
+            self.init_failed = entering and fault.close_code == protocol_errors.POLICY_VIOLATION
             actions.append(self._close(fault.close_code, fault.close_reason))
         return actions
 

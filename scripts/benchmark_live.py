@@ -29,9 +29,9 @@ from models.warp.render.renderer import STAGES, render_frame
 from worker.diagnostics.capacity import encode_cpu_s, measured_speed, sessions_held
 from worker.engines import engine_loader, sample_portrait
 from worker.ingest.speech_file import read_speech
-from worker.ingress import FileRoom as FileSpec
-from worker.ingress import SessionRequest
-from worker.ingress import WhepRoom as WhepSpec
+from worker.interfaces import FileRoom as FileSpec
+from worker.interfaces import SessionRequest
+from worker.interfaces import WhepRoom as WhepSpec
 from worker.pipeline.render_pool import pool_size
 from worker.rooms.file.mp4 import Mp4Writer
 from worker.rooms.port import SAMPLES_PER_FRAME, Room

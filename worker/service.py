@@ -17,7 +17,7 @@ from models.face.photo import load_photo
 from protocol.events import EndReason
 from worker.clock import Clock, SystemClock
 from worker.diagnostics.capacity import Capacity
-from worker.ingress import (
+from worker.interfaces import (
     AuthError,
     Busy,
     DailyRoom,
@@ -38,11 +38,11 @@ from worker.ingress import (
 from worker.metrics import Metrics
 from worker.pipeline.render_pool import RenderPool
 from worker.process.memory import hand_back, tidy_up
-from worker.register import EndedSessions, Entry, token_digest
 from worker.rooms.file import room as file
 from worker.rooms.port import PlatformNotInstalled, Room
 from worker.rooms.whep import room as whep
 from worker.session import Session
+from worker.session_registry import EndedSessions, Entry, token_digest
 from worker.settings import WorkerSettings
 
 logger = structlog.get_logger(__name__)
@@ -126,7 +126,7 @@ class Worker:
         return "full" if len(self._entries) + len(self._joining) >= self._capacity else "ready"
 
     async def create(self, request: SessionRequest) -> SessionCreated:
-        """Start a session; see ``worker.ingress.WorkerPort.create``."""
+        """Start a session; see ``worker.interfaces.WorkerPort.create``."""
         if self._draining:
             raise Draining
         if self._renders is None or self._engine is None:
@@ -154,7 +154,7 @@ class Worker:
         )
 
     def authenticate(self, session_id: str, token: str) -> SpeechTarget:
-        """See ``worker.ingress.Directory.authenticate``."""
+        """See ``worker.interfaces.Directory.authenticate``."""
         entry = self._entries.get(session_id)
         digest = entry.token if entry else self._ended.token(session_id) or bytes(32)
         right = hmac.compare_digest(digest, token_digest(token))
@@ -196,7 +196,7 @@ class Worker:
         return True
 
     async def prepare(self, portrait: bytes, canvas: Canvas) -> None:
-        """Have the identity at hand; see ``worker.ingress.WorkerPort.prepare``."""
+        """Have the identity at hand; see ``worker.interfaces.WorkerPort.prepare``."""
         match self.state():
             case "draining":
                 raise Draining
@@ -209,7 +209,7 @@ class Worker:
         await self._prepare(self._engine, portrait, canvas)
 
     def status(self, ended_after: int = 0) -> WorkerStatus:
-        """See ``worker.ingress.WorkerPort.status``."""
+        """See ``worker.interfaces.WorkerPort.status``."""
         return WorkerStatus(
             self.instance,
             self.state(),

@@ -23,7 +23,7 @@ from protocol.events import (
 )
 from protocol.session_types import SessionInfo, SpeakReceipt, speech_samples
 from worker.clock import Clock
-from worker.ingress import SessionOver
+from worker.interfaces import SessionOver
 from worker.metrics import Metrics
 from worker.pipeline.performer import Performer
 from worker.pipeline.playout import Playout, PlayoutFigures

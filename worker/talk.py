@@ -21,7 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from common.canvas_settings import AspectRatio
 from models.engine import FPS, Canvas, Engine
 from worker.ingest.speech_file import read_speech
-from worker.ingress import FileRoom, SessionRequest
+from worker.interfaces import FileRoom, SessionRequest
 from worker.rooms.file import room as file
 from worker.server import speech_server
 from worker.service import Worker

@@ -18,10 +18,10 @@ from api.gateway.pipe import Flow, Inlet, Pipe, WorkerGone, abort
 from api.records import EndReason, Session
 from api.secret import token_digest
 from common.canvas_settings import CanvasSettings
-from protocol import client_messages, faults, server_messages
+from protocol import client_messages, protocol_errors, server_messages
 from protocol.actions import Authenticate, Close, SendText
 from protocol.events import SessionEnded
-from protocol.faults import Fault, Refused
+from protocol.protocol_errors import Fault, Refused
 from protocol.session_types import AuthFailure, SessionInfo
 from protocol.state_machine import ServerProtocol
 
@@ -94,7 +94,7 @@ class Conversation:
             pass  # before it entered, or while it was told why it could not
         except Exception:
             self._log.exception("speech gateway failed")
-            await self._fail(faults.INTERNAL_ERROR, "server_error")
+            await self._fail(protocol_errors.INTERNAL_ERROR, "server_error")
 
     # Entering
 
@@ -213,7 +213,7 @@ class Conversation:
             await self._finish(session, "join_failed")
             await self._say_ended(await self._services.store.session(session.id))
         else:
-            await self._fail(faults.INTERNAL_ERROR, "server_error")
+            await self._fail(protocol_errors.INTERNAL_ERROR, "server_error")
 
     async def _read(self) -> None:
         """Take the client's messages, no faster than they are passed on."""
@@ -322,7 +322,7 @@ class Conversation:
     async def _say_ended(self, session: Session | None) -> None:
         """Tell the client of its session's end, as a worker would."""
         if session is None or session.end_reason is None:
-            await self._fail(faults.INTERNAL_ERROR, "server_error")
+            await self._fail(protocol_errors.INTERNAL_ERROR, "server_error")
             return
         if not self._welcomed and self._waiting:
             await self._client.perform(self._protocol.rejected("ended"))
@@ -332,11 +332,11 @@ class Conversation:
         told = self._protocol.send_event(SessionEnded(reason, session.duration_s(now), now))
         if session.end_reason == "join_failed" and session.ws_uri is None:
             # It never got as far as a room.
-            told[0] = self._error(faults.START_FAILED)
+            told[0] = self._error(protocol_errors.START_FAILED)
         await self._client.perform(told)
 
     async def _fail(self, fault: Fault, reason: EndReason) -> None:
-        code = fault.close_code or faults.SERVER_FAILURE
+        code = fault.close_code or protocol_errors.SERVER_FAILURE
         with suppress(ClientLost):
             await self._client.perform([self._error(fault), Close(code, reason)])
 

@@ -29,7 +29,7 @@ from tests.fakes.livekit_server.peer import Peer  # noqa: E402
 from tests.fakes.livekit_viewer import LiveKitViewer  # noqa: E402
 from worker.engines import engine_loader  # noqa: E402
 from worker.ingest.speech_file import read_speech  # noqa: E402
-from worker.ingress import LiveKitRoom, SessionRequest  # noqa: E402
+from worker.interfaces import LiveKitRoom, SessionRequest  # noqa: E402
 from worker.service import Worker  # noqa: E402
 from worker.session import Session  # noqa: E402
 from worker.settings import WorkerSettings  # noqa: E402

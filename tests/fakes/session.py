@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from models.engine import Canvas
 from protocol.events import EndReason, SegmentEnded, SessionEnded, SessionEvent
 from protocol.session_types import AuthFailure, SessionInfo, SpeakReceipt, speech_samples
-from worker.ingress import AuthError, SessionOver
+from worker.interfaces import AuthError, SessionOver
 
 TOKEN = "session_token_right"
 

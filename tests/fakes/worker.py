@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from models.engine import Canvas
 from protocol.events import EndReason
-from worker.ingress import (
+from worker.interfaces import (
     SessionCreated,
     SessionRequest,
     SessionSummary,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models.engine import Canvas
-from protocol import faults
+from protocol import protocol_errors
 from protocol.actions import (
     Action,
     Authenticate,
@@ -243,7 +243,7 @@ def test_refused_by_the_directory(kind: Any, text: str, close: Close, by_client:
 
 
 def test_every_refusal_of_the_directory_has_its_row() -> None:
-    assert set(faults.AUTH_FAULTS) == set(AUTH_FAILURES)
+    assert set(protocol_errors.AUTH_FAULTS) == set(AUTH_FAILURES)
 
 
 @pytest.mark.parametrize(
@@ -639,7 +639,7 @@ def test_close_says_why_the_session_ended(reason: Any, code: int, error: str | N
 
 
 def test_failure_inside() -> None:
-    text, close = refusal(opened().failed(faults.INTERNAL_ERROR))
+    text, close = refusal(opened().failed(protocol_errors.INTERNAL_ERROR))
     assert (text, close) == ("Internal server error", Close(1011, "internal_error"))
 
 

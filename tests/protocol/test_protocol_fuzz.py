@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.engine import Canvas
-from protocol import faults
+from protocol import protocol_errors
 from protocol.actions import (
     Action,
     Authenticate,
@@ -264,9 +264,11 @@ def test_segments_start_and_end_at_most_once(
 
 
 @fuzzed
-@given(opt_ins, st.lists(steps, max_size=20), st.sampled_from([faults.INTERNAL_ERROR, None]))
+@given(
+    opt_ins, st.lists(steps, max_size=20), st.sampled_from([protocol_errors.INTERNAL_ERROR, None])
+)
 def test_failure_or_replacement_ends_the_conversation(
-    asked: dict[str, Any], script: list[tuple[str, Any]], fault: faults.Fault | None
+    asked: dict[str, Any], script: list[tuple[str, Any]], fault: protocol_errors.Fault | None
 ) -> None:
     shell = Shell(refuse=False)
     shell.feed("text", json.dumps({**INIT, **asked}))

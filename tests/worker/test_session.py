@@ -21,7 +21,7 @@ from protocol.events import (
 from tests.fakes.engine import FlapEngine
 from tests.fakes.room import MemoryRoom
 from worker.clock import SystemClock
-from worker.ingress import SessionOver
+from worker.interfaces import SessionOver
 from worker.metrics import Metrics
 from worker.pipeline.render_pool import RenderPool
 from worker.rooms.port import RoomError

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-import worker.register
+import worker.session_registry
 from tests.fakes.engine import FlapEngine
 from tests.fakes.resident import Running, body, photo
 
@@ -101,7 +101,7 @@ async def test_a_session_from_ready_to_ended():
 
 
 async def test_only_later_ends_are_told_and_only_the_latest_are_kept(monkeypatch):
-    monkeypatch.setattr(worker.register, "KEPT_ENDED", 3)
+    monkeypatch.setattr(worker.session_registry, "KEPT_ENDED", 3)
     async with Running() as running:
         await running.worker.start()
         for n in range(5):

@@ -15,7 +15,7 @@ from websockets.asyncio.client import connect
 from models.engine import Canvas
 from portraits import ANNA
 from worker.engines import engine_loader
-from worker.ingress import FileRoom, SessionRequest, WhepRoom
+from worker.interfaces import FileRoom, SessionRequest, WhepRoom
 from worker.server import speech_server
 from worker.service import Worker
 from worker.settings import WorkerSettings

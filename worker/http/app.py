@@ -16,7 +16,7 @@ from worker.http.errors import ApiError, install_error_handlers
 from worker.http.guard import Guard, Unauthorized, read_limited
 from worker.http.session_body import read_body, read_portrait, to_request
 from worker.http.whep_routes import whep_router
-from worker.ingress import EndedSession, SessionSummary, WorkerPort
+from worker.interfaces import EndedSession, SessionSummary, WorkerPort
 from worker.metrics import CONTENT_TYPE
 from worker.settings import WorkerSettings
 

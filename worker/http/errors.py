@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from models.face.port import PortraitError
-from worker.ingress import (
+from worker.interfaces import (
     Busy,
     Draining,
     NoCapacity,

@@ -25,7 +25,7 @@ from common.canvas_settings import AspectRatio
 from common.room_tokens import expired
 from models.engine import Canvas
 from worker.http.errors import ApiError
-from worker.ingress import DailyRoom, FileRoom, LiveKitRoom, RoomSpec, SessionRequest, WhepRoom
+from worker.interfaces import DailyRoom, FileRoom, LiveKitRoom, RoomSpec, SessionRequest, WhepRoom
 from worker.settings import PREFIX, WorkerSettings
 
 MAX_IMAGE_BYTES = 10 * 10**6

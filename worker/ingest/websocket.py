@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from common.init_limit import InitLimit
-from protocol import faults
+from protocol import protocol_errors
 from protocol.actions import (
     Action,
     Authenticate,
@@ -36,8 +36,8 @@ from protocol.actions import (
 )
 from protocol.events import SessionEvent
 from protocol.state_machine import ServerProtocol
-from worker.ingest.outbox import Outbox
-from worker.ingress import AuthError, Directory, SessionOver, SpeechTarget
+from worker.ingest.send_queue import SendQueue
+from worker.interfaces import AuthError, Directory, SessionOver, SpeechTarget
 from worker.settings import WebSocketSettings
 
 logger = structlog.get_logger(__name__)
@@ -147,7 +147,7 @@ class _Client:
         self._server = server
         self._settings = server.settings
         self._connection = connection
-        self._outbox = Outbox(connection, server.settings.send_timeout_s)
+        self._send_queue = SendQueue(connection, server.settings.send_timeout_s)
         self._target: SpeechTarget | None = None
         self._session_id = ""
         self._log = logger
@@ -157,14 +157,14 @@ class _Client:
 
     async def run(self) -> None:
         """Serve the socket; returns when it is closed and nothing of it is left."""
-        sender = asyncio.create_task(self._outbox.run(), name="websocket send")
+        sender = asyncio.create_task(self._send_queue.run(), name="websocket send")
         keepalive = asyncio.create_task(self._keep_alive(), name="websocket keepalive")
         clean = False
         try:
             clean = await self._read()
         except Exception:
             self._log.exception("websocket failed")
-            self._send(self.protocol.failed(faults.INTERNAL_ERROR))
+            self._send(self.protocol.failed(protocol_errors.INTERNAL_ERROR))
             self._leave(clean)
             # The connection is still open: give the error and the close a while to go out.
             await asyncio.wait([sender], timeout=CLOSE_TIMEOUT_S)
@@ -195,7 +195,7 @@ class _Client:
                     await self._perform(self.protocol.receive_text(message))
                 else:
                     await self._perform(self.protocol.receive_binary(message))
-                await self._outbox.room_for_reply()
+                await self._send_queue.room_for_reply()
         except ConnectionClosed as closed:
             return closed.rcvd is not None and closed.rcvd_then_sent is True
         finally:
@@ -205,7 +205,7 @@ class _Client:
         for action in actions:
             match action:
                 case SendText() | Close():
-                    self._outbox.put(action)
+                    self._send_queue.put(action)
                 case Authenticate():
                     self._authenticate(action)
                 case _ if self._target is not None:
@@ -230,7 +230,7 @@ class _Client:
                 case EndSession():
                     await target.end("client_request")
         except SessionOver:
-            self._send(self.protocol.failed(faults.SESSION_ENDED))
+            self._send(self.protocol.failed(protocol_errors.SESSION_ENDED))
 
     def _authenticate(self, action: Authenticate) -> None:
         try:
@@ -240,7 +240,7 @@ class _Client:
             return
         info = target.info
         self._session_id = info.session_id
-        self._log = self._outbox.log = logger.bind(session_id=info.session_id)
+        self._log = self._send_queue.log = logger.bind(session_id=info.session_id)
         older = self._server.current.get(self._session_id)
         self._server.current[self._session_id] = self
         if older is not None:
@@ -257,7 +257,7 @@ class _Client:
     def _send(self, actions: list[Action]) -> None:
         for action in actions:
             assert isinstance(action, SendText | Close)
-            self._outbox.put(action)
+            self._send_queue.put(action)
 
     def _stop_listening(self) -> None:
         self._unsubscribe()
@@ -286,6 +286,6 @@ class _Client:
                 pong = asyncio.ensure_future(await self._connection.ping())
                 while not (await asyncio.wait([pong], timeout=patience))[0]:
                     if self._reading and loop.time() - self._heard_at >= patience:
-                        self._outbox.abort("ping_timeout")
+                        self._send_queue.abort("ping_timeout")
                         return
                 pong.result()

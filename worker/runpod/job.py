@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from worker.http.errors import ApiError
 from worker.http.session_body import read_body, to_request
 from worker.ingest.speech_file import SpeechFileError, read_speech
-from worker.ingress import SessionRequest
+from worker.interfaces import SessionRequest
 from worker.settings import WorkerSettings
 
 MAX_DURATION_S = 7 * 24 * 3600

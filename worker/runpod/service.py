@@ -19,7 +19,7 @@ from models.engine import Engine
 from worker.diagnostics.capacity import MEASURE_S, Capacity, capacity_meter
 from worker.engines import sample_portrait
 from worker.http.errors import ApiError, as_api_error
-from worker.ingress import Draining
+from worker.interfaces import Draining
 from worker.runpod.address import listen_port, proxy_url, speech_addresses
 from worker.runpod.job import failed, read_job
 from worker.runpod.progress import Progress, no_post, platform_post

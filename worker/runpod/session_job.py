@@ -17,7 +17,7 @@ from protocol.events import (
     SessionEvent,
     SessionReady,
 )
-from worker.ingress import SessionOver
+from worker.interfaces import SessionOver
 from worker.runpod.job import JobOrder, error_text
 from worker.runpod.progress import Progress
 from worker.runpod.usage import Usage

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Container
 import structlog
 
 from worker.http.errors import as_api_error
-from worker.ingress import Draining
+from worker.interfaces import Draining
 from worker.runpod.job import failed
 
 logger = structlog.get_logger(__name__)

@@ -34,7 +34,7 @@ from tests.fakes.speech_path import (
     until,
 )
 from worker.ingest.websocket import SpeechServer
-from worker.ingress import AuthError, SpeechTarget
+from worker.interfaces import AuthError, SpeechTarget
 from worker.settings import WebSocketSettings
 
 ESTABLISHED = "connection.established"

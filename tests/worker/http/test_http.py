@@ -13,7 +13,7 @@ from models.engine import Canvas
 from models.face.port import PortraitError
 from tests.fakes.worker import FakeWorker
 from worker.http.app import create_app
-from worker.ingress import (
+from worker.interfaces import (
     DailyRoom,
     Draining,
     FileRoom,

@@ -17,7 +17,7 @@ from livekit import rtc
 from protocol.events import SegmentEnded, SegmentStarted, SessionEnded, SessionEvent
 from worker.ingest.livekit_agent.agent_stream_core import Action, AgentStreams, Begin, Speak
 from worker.ingest.livekit_agent.playback_reports import PlaybackReports
-from worker.ingress import SessionOver, SpeechTarget
+from worker.interfaces import SessionOver, SpeechTarget
 from worker.metrics import Metrics
 from worker.rooms.livekit.room import LiveKitRoom
 

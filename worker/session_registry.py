@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from protocol.events import SegmentEnded, SessionEnded, SessionEvent, SessionReady
-from worker.ingress import EndedSession, SessionRequest, SessionSummary
+from worker.interfaces import EndedSession, SessionRequest, SessionSummary
 from worker.session import Session
 
 KEPT_ENDED = 1024

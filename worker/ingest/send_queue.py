@@ -21,7 +21,7 @@ REPLIES_PAUSE_AT = 64
 """Messages; above, the client's own messages wait until it has read some of their answers."""
 
 
-class Outbox:
+class SendQueue:
     """Sends messages and, last, the close of one connection.
 
     ``put`` never waits. A client that takes nothing for ``send_timeout_s`` or lets ``MAX_WAITING``
