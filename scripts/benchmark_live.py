@@ -52,7 +52,11 @@ class ProbeRoom:
 
     def __init__(self, room: Room) -> None:
         self._room = room
-        self.live, self.cue, self.shared = room.live, room.cue, room.shared
+        self.realtime, self.starts_on_speech, self.multi_party = (
+            room.realtime,
+            room.starts_on_speech,
+            room.multi_party,
+        )
         self.handed: list[tuple[float, bool, bool]] = []
         """Time in s, whether it was speech, whether it had a picture of its own."""
         self.silenced: list[float] = []

@@ -129,7 +129,7 @@ class FileRoom:
     path: Path
     paced: bool = True
     """False: as fast as pictures come, every picture kept."""
-    cue: bool = False
+    starts_on_speech: bool = False
     """True: record from the first speech to the last, not the idling around it."""
     platform: Literal["file"] = "file"
 

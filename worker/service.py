@@ -305,7 +305,11 @@ class Worker:
             return _daily(spec, request, self._clock)
         if isinstance(spec, FileRoom):
             return file.FileRoom(
-                spec.path, request.canvas, realtime=spec.paced, clock=self._clock, cue=spec.cue
+                spec.path,
+                request.canvas,
+                realtime=spec.paced,
+                clock=self._clock,
+                starts_on_speech=spec.starts_on_speech,
             )
         return whep.WhepRoom(request.session_id, request.canvas, self._clock)
 

@@ -293,14 +293,14 @@ class Session:
             grace = "agent" if kind.startswith("agent") else "company"
             if (running := self._graces.pop(grace, None)) is not None:
                 running.cancel()
-            if kind == "participant_left" and (self.room.shared or not self._attached):
+            if kind == "participant_left" and (self.room.multi_party or not self._attached):
                 self._graces[grace] = self._timer(self._end_if_alone())
             elif kind == "agent_left":
                 self._graces[grace] = self._timer(self._end_without_agent())
 
     async def _end_if_alone(self) -> None:
         await asyncio.sleep(self._lifecycle.empty_room_grace_s)
-        if (self.room.shared or not self._attached) and not self.room.viewers:
+        if (self.room.multi_party or not self._attached) and not self.room.viewers:
             self._end_soon("room_empty")
 
     async def _end_without_agent(self) -> None:

@@ -87,7 +87,7 @@ async def talk(
             await worker.start()
             laps.lap("load engine")
             session_id, token = "talk", secrets.token_urlsafe(32)
-            room = FileRoom(out, paced=not fast, cue=True)
+            room = FileRoom(out, paced=not fast, starts_on_speech=True)
             await worker.create(
                 SessionRequest(session_id, token, canvas, aspect_ratio, room, photo)
             )

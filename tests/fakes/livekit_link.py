@@ -28,22 +28,22 @@ class MemoryLink:
     async def publish(self) -> None:
         pass
 
-    def show(self, picture: np.ndarray) -> None:
+    def capture_video(self, picture: np.ndarray) -> None:
         assert not self.closed
         self.shown.append(int(picture[0, 0]))
 
-    async def hear(self, audio: np.ndarray) -> None:
+    async def capture_audio(self, audio: np.ndarray) -> None:
         assert not self.closed
         self.heard.append(audio)
 
     def clear(self) -> None:
         self.clears += 1
 
-    async def tell(self, topic: str, message: Mapping[str, Any]) -> None:
+    async def send_data(self, topic: str, message: Mapping[str, Any]) -> None:
         assert topic == "session.state"
         self.told.append(message)
 
-    def people(self) -> list[Person]:
+    def participants(self) -> list[Person]:
         return list(self.present.values())
 
     async def aclose(self) -> None:
@@ -53,8 +53,8 @@ class MemoryLink:
 
     def come(self, identity: str, *, agent: bool = False, recorder: bool = False) -> None:
         self.present[identity] = Person(identity, agent, recorder)
-        self.on_event("people", "")
+        self.on_event("participants", "")
 
     def go(self, identity: str) -> None:
         del self.present[identity]
-        self.on_event("people", "")
+        self.on_event("participants", "")

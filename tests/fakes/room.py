@@ -20,19 +20,20 @@ class Published:
 
 
 class MemoryRoom:
-    """``live``: paced by ``advance``, 40 ms of media time a call; else takes everything at once."""
+    """``realtime``: paced by ``advance``, 40 ms of media time a call; else takes everything at
+    once."""
 
     def __init__(
         self,
         *,
-        live: bool = True,
-        cue: bool = False,
-        shared: bool = False,
+        realtime: bool = True,
+        starts_on_speech: bool = False,
+        multi_party: bool = False,
         refuse: str | None = None,
     ) -> None:
-        self.live = live
-        self.cue = cue
-        self.shared = shared
+        self.realtime = realtime
+        self.starts_on_speech = starts_on_speech
+        self.multi_party = multi_party
         self.viewers = 0
         self.closed_for = ""
         self.published: list[Published] = []
@@ -55,7 +56,7 @@ class MemoryRoom:
         assert audio.dtype == np.int16
         grey = None if picture is None else int(picture[0, 0])
         self.published.append(Published(grey, audio, speaking))
-        if not self.live:
+        if not self.realtime:
             self._played += SAMPLES_PER_FRAME
             await asyncio.sleep(0)
             return

@@ -74,7 +74,7 @@ def kinds(events) -> list[type]:
 
 
 async def test_joins_speaks_and_ends(engine, renders):
-    events, room = [], MemoryRoom(live=False, cue=True)
+    events, room = [], MemoryRoom(realtime=False, starts_on_speech=True)
     one = session(engine, renders, room, events)
     one.start()
     receipt = await one.speak(SECOND, 48_000)
@@ -93,7 +93,7 @@ async def test_speech_that_comes_before_the_room_is_joined_is_kept(engine, rende
         async def connect(self, on_event):
             await asyncio.sleep(0.1)
 
-    events, room = [], SlowRoom(live=False, cue=True)
+    events, room = [], SlowRoom(realtime=False, starts_on_speech=True)
     one = session(engine, renders, room, events)
     one.start()
     await one.speak(SECOND, 48_000)
@@ -104,7 +104,7 @@ async def test_speech_that_comes_before_the_room_is_joined_is_kept(engine, rende
 
 
 async def test_interrupt_reports_every_segment_before_it_returns(engine, renders):
-    events, room = [], MemoryRoom(live=True)
+    events, room = [], MemoryRoom(realtime=True)
     one = session(engine, renders, room, events)
     one.start()
     for name in "abc":
@@ -123,7 +123,7 @@ async def test_interrupt_reports_every_segment_before_it_returns(engine, renders
 
 async def test_open_segments_are_reported_when_the_session_ends(engine, renders):
     events = []
-    one = session(engine, renders, MemoryRoom(live=True), events)
+    one = session(engine, renders, MemoryRoom(realtime=True), events)
     one.start()
     await until(lambda: one.ready)
     await one.speak(SECOND, 48_000)
@@ -143,7 +143,7 @@ async def test_a_room_that_fails_at_its_end_says_so(engine, renders):
             raise RoomError("cannot record: no space left")
 
     events = []
-    one = session(engine, renders, FullDisk(live=True), events)
+    one = session(engine, renders, FullDisk(realtime=True), events)
     one.start()
     await until(lambda: one.ready)
     await one.end("client_request")
@@ -161,7 +161,7 @@ async def test_a_room_that_cannot_be_joined_ends_the_session(engine, renders):
 
 
 async def test_a_room_that_closes_ends_the_session(engine, renders):
-    room = MemoryRoom(live=True)
+    room = MemoryRoom(realtime=True)
     one = session(engine, renders, room)
     one.start()
     await until(lambda: one.ready)
@@ -172,7 +172,7 @@ async def test_a_room_that_closes_ends_the_session(engine, renders):
 
 async def test_an_engine_that_fails_ends_its_session_with_an_error(engine, renders):
     events = []
-    one = session(engine, renders, MemoryRoom(live=True), events)
+    one = session(engine, renders, MemoryRoom(realtime=True), events)
     engine.actors[0].fault = RuntimeError("out of memory")
     one.start()
     await one.closed.wait()
@@ -184,7 +184,7 @@ async def test_expiry_is_announced_and_kept(engine, renders):
     one = session(
         engine,
         renders,
-        MemoryRoom(live=True),
+        MemoryRoom(realtime=True),
         events,
         expiration=datetime.now(UTC) + timedelta(seconds=0.3),
         lifecycle=LifecycleSettings(expiring_notice_s=0.2),
@@ -196,7 +196,7 @@ async def test_expiry_is_announced_and_kept(engine, renders):
 
 
 async def test_losing_the_socket_ends_the_session_unless_another_comes_in_time(engine, renders):
-    one = session(engine, renders, MemoryRoom(live=True))
+    one = session(engine, renders, MemoryRoom(realtime=True))
     one.start()
     one.attach()
     one.detach(clean=False, grace_s=0.3)
@@ -213,7 +213,7 @@ async def test_nobody_ever_came(engine, renders):
     one = session(
         engine,
         renders,
-        MemoryRoom(live=True),
+        MemoryRoom(realtime=True),
         lifecycle=LifecycleSettings(never_joined_s=0.1),
     )
     one.start()
@@ -222,7 +222,7 @@ async def test_nobody_ever_came(engine, renders):
 
 
 async def test_the_last_viewer_leaving_ends_a_session_without_socket(engine, renders):
-    room = MemoryRoom(live=True)
+    room = MemoryRoom(realtime=True)
     one = session(engine, renders, room, lifecycle=LifecycleSettings(empty_room_grace_s=0.05))
     one.start()
     await until(lambda: one.ready)
@@ -241,7 +241,7 @@ async def test_metrics_and_draining_reach_subscribers(engine, renders):
     one = session(
         engine,
         renders,
-        MemoryRoom(live=True),
+        MemoryRoom(realtime=True),
         events,
         lifecycle=LifecycleSettings(metrics_interval_s=0.05),
     )
@@ -254,7 +254,7 @@ async def test_metrics_and_draining_reach_subscribers(engine, renders):
 
 
 async def test_a_sender_far_ahead_is_slowed_down_and_then_refused(engine, renders):
-    one = session(engine, renders, MemoryRoom(live=True), backlog_s=60)
+    one = session(engine, renders, MemoryRoom(realtime=True), backlog_s=60)
     one.start()
     begun = time.perf_counter()
     for _ in range(30):
@@ -276,7 +276,7 @@ async def test_a_sender_far_ahead_is_slowed_down_and_then_refused(engine, render
 async def test_a_hundred_sessions_leave_nothing_behind(engine, renders):
     async def life() -> None:
         events = []
-        one = session(engine, renders, MemoryRoom(live=True), events)
+        one = session(engine, renders, MemoryRoom(realtime=True), events)
         one.start()
         await until(lambda: one.ready)
         await one.speak(SECOND, 48_000)
@@ -302,7 +302,7 @@ async def test_a_hundred_sessions_leave_nothing_behind(engine, renders):
 
 
 def in_shared_room(engine, renders, events, **seconds):
-    room = MemoryRoom(live=True, shared=True)
+    room = MemoryRoom(realtime=True, multi_party=True)
     one = session(engine, renders, room, events, lifecycle=LifecycleSettings(**seconds))
     one.start()
     return one, room
@@ -330,7 +330,7 @@ async def test_somebody_who_comes_back_in_time_keeps_the_session(engine, renders
 
 
 async def test_a_room_of_its_own_outlives_its_viewers_while_a_socket_is_there(engine, renders):
-    events, room = [], MemoryRoom(live=True)
+    events, room = [], MemoryRoom(realtime=True)
     grace = LifecycleSettings(empty_room_grace_s=0.02)
     one = session(engine, renders, room, events, lifecycle=grace)
     one.start()

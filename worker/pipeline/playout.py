@@ -4,7 +4,7 @@ The room paces it (``publish`` returns when there is space for the next frame), 
 is really played is the clock. A frame is planned one step ahead, rendered while its predecessor
 plays, and handed over together with its sound. If its picture is late, the sound goes on and the
 last picture stays; sound is never held back for a picture. In a room without a time of its own
-(``live`` false) every picture is waited for instead, and time passes only while there is
+(``realtime`` false) every picture is waited for instead, and time passes only while there is
 something to say.
 """
 
@@ -97,7 +97,7 @@ class Playout:
         self._overdue: asyncio.Future[Rendered] | None = None
         self._due_ns = 0
         self._tail = 0
-        self._begun = not room.cue
+        self._begun = not room.starts_on_speech
         self.render_ms: deque[float] = deque(maxlen=256)
         self.figures = PlayoutFigures()
 
@@ -187,7 +187,7 @@ class Playout:
                 generation,
                 block is not None,
                 max(now_ns, self._due_ns) + ahead_ns,
-                required=first or not self._room.live,
+                required=first or not self._room.realtime,
             )
             if block is None:
                 self._planned.append(_Planned(generation, None, _SILENCE, 0, rendered))
@@ -199,7 +199,7 @@ class Playout:
     def _holds_time(self) -> bool:
         if not self._begun:
             return True
-        if self._room.live:
+        if self._room.realtime:
             return False
         return bool(self._speech.pending) or self._tail <= 0
 
@@ -226,7 +226,7 @@ class Playout:
     async def _wait(self, future: asyncio.Future[Rendered]) -> Rendered | None:
         """The rendered frame; None when a live room cannot wait for it any longer."""
         timeout = None
-        if self._room.live and self.figures.frames and not future.done():
+        if self._room.realtime and self.figures.frames and not future.done():
             left_ns = self._due_ns - HANDOVER_NS - self._now_ns()
             timeout = max(0.0, left_ns / 1e9)
         if not future.done():

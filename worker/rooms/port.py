@@ -47,15 +47,15 @@ class PlatformNotInstalled(RoomError):
 class Room(Protocol):
     """One session's place to appear in."""
 
-    live: bool
+    realtime: bool
     """True: time passes by itself and a late picture is dropped. False: the room waits for every
     picture, and its time stands still while nothing is said."""
 
-    shared: bool
+    multi_party: bool
     """True: people meet in this room whether the avatar is there or not, and a session is over
     when they have gone, even if its speech still comes. False: the room is the session's own."""
 
-    cue: bool
+    starts_on_speech: bool
     """True: the room's time begins with the first speech; nothing is published before."""
 
     async def connect(self, on_event: Callable[[RoomEvent, str], None]) -> None:

@@ -73,12 +73,12 @@ def clicks(frames: int, loud: set[int]) -> np.ndarray:
 
 @pytest.fixture
 def live():
-    return Stage(MemoryRoom(live=True), FlapEngine())
+    return Stage(MemoryRoom(realtime=True), FlapEngine())
 
 
 @pytest.fixture
 def unhurried():
-    return Stage(MemoryRoom(live=False, cue=True), FlapEngine())
+    return Stage(MemoryRoom(realtime=False, starts_on_speech=True), FlapEngine())
 
 
 async def test_idles_with_exact_silence_from_the_first_frame(live):
@@ -186,7 +186,7 @@ async def test_an_interrupt_says_how_long_sound_goes_on(live):
         def clear(self) -> int:
             return max(0, super().clear() - 480)
 
-    stage = Stage(Begun(live=True), FlapEngine())
+    stage = Stage(Begun(realtime=True), FlapEngine())
     async with stage:
         await stage.room.advance(2)
         assert stage.playout.interrupt("interrupted") is None
@@ -196,7 +196,7 @@ async def test_an_interrupt_says_how_long_sound_goes_on(live):
 
 
 async def test_a_late_picture_stays_out_and_the_sound_goes_on():
-    stage = Stage(MemoryRoom(live=True), FlapEngine())
+    stage = Stage(MemoryRoom(realtime=True), FlapEngine())
     async with stage:
         await stage.room.advance(2)
         stage.engine.render_s = 0.15

@@ -88,7 +88,7 @@ async def _publish(room: Room, frames: int) -> None:
 
 
 async def test_a_live_room_paces_whoever_publishes(live_room: Room, clock: FakeClock) -> None:
-    assert live_room.live
+    assert live_room.realtime
     begun = clock.now_ns()
     await clock.drive(_publish(live_room, 50))
     assert clock.now_ns() - begun == 49 * FRAME_NS
@@ -109,7 +109,7 @@ async def test_no_more_than_forty_milliseconds_wait_inside(
 async def test_a_room_without_a_time_of_its_own_does_not_pace(tmp_path: Path) -> None:
     clock = FakeClock()
     room = ROOMS["file-fast"](tmp_path, clock)
-    assert not room.live
+    assert not room.realtime
     begun = clock.now_ns()
     await room.connect(lambda kind, reason: None)
     await _publish(room, 100)

@@ -46,9 +46,9 @@ class DailyRoom:
             room connects.
     """
 
-    live = True
-    shared = True
-    cue = False
+    realtime = True
+    multi_party = True
+    starts_on_speech = False
 
     def __init__(
         self,

@@ -30,17 +30,17 @@ class FileRoom:
         path: the MP4 to write. It appears, complete, when the room is left; until then and after
             a crash there is at most a ``.part`` file beside it, after an error nothing.
         canvas: size of the pictures.
-        realtime: pace the publisher by the clock, as a live room would. Otherwise (``live`` is
-            False) the room takes frames as fast as they come and its time stands still between.
+        realtime: pace the publisher by the clock, as a live room would. Otherwise the
+            room takes frames as fast as they come and its time stands still between.
         clock: where time comes from when ``realtime``.
-        cue: record speech only: start with the first speaking frame, go on for ``tail_ms`` after
-            the last. A longer pause is cut out of the recording, picture and sound alike; the
-            room's time passes there all the same.
+        starts_on_speech: record speech only: start with the first speaking frame, go on for
+            ``tail_ms`` after the last. A longer pause is cut out of the recording, picture and
+            sound alike; the room's time passes there all the same.
         tail_ms: milliseconds, rounded up to whole frames.
         crf, preset, audio_bitrate, faststart: see ``Mp4Writer``.
     """
 
-    shared = False
+    multi_party = False
 
     def __init__(
         self,
@@ -49,15 +49,15 @@ class FileRoom:
         *,
         realtime: bool,
         clock: Clock | None = None,
-        cue: bool = False,
+        starts_on_speech: bool = False,
         tail_ms: int = 400,
         crf: int = 18,
         preset: str = "veryfast",
         audio_bitrate: int = 160_000,
         faststart: bool = True,
     ) -> None:
-        self.live = realtime
-        self.cue = cue
+        self.realtime = realtime
+        self.starts_on_speech = starts_on_speech
         self.path = Path(path)
         self._clock = clock or SystemClock()
         self._tail = -(-tail_ms * FPS // 1000)
@@ -108,7 +108,7 @@ class FileRoom:
         except OSError as error:
             self._failure = self._sentence(error)
             raise RoomError(self._failure) from error
-        if self.live:
+        if self.realtime:
             self._pacer = Pacer(self._clock)
             self._pump = asyncio.create_task(self._run_pump(self._pacer))
 
@@ -201,7 +201,7 @@ class FileRoom:
         write.add_done_callback(self._note_written)
 
     def _is_recorded(self, speaking: bool) -> bool:
-        if not self.cue:
+        if not self.starts_on_speech:
             return True
         if speaking:
             self._tail_left = self._tail

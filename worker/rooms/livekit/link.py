@@ -23,8 +23,8 @@ from worker.rooms.port import MEDIA_RATE, SAMPLES_PER_FRAME, RoomError
 
 log = structlog.get_logger(__name__)
 
-LinkEvent = Literal["people", "reconnecting", "reconnected", "disconnected"]
-"""``people``: somebody came or went. ``reconnected``: with ``resume`` or ``full``.
+LinkEvent = Literal["participants", "reconnecting", "reconnected", "disconnected"]
+"""``participants``: somebody came or went. ``reconnected``: with ``resume`` or ``full``.
 ``disconnected``: for good, with ``removed``, ``deleted`` or ``connection_lost``."""
 
 QUEUE_MS = 40
@@ -133,7 +133,7 @@ class LiveKitLink:
                 "check that room.token grants canPublish"
             ) from None
 
-    def show(self, picture: np.ndarray) -> None:
+    def capture_video(self, picture: np.ndarray) -> None:
         """Send a picture: I420 uint8, shape ``canvas.i420_shape``."""
         if picture.shape != self._canvas.i420_shape or picture.dtype != np.uint8:
             raise ValueError("the picture has the wrong size")
@@ -145,7 +145,7 @@ class LiveKitLink:
         frame = rtc.VideoFrame(width, height, rtc.VideoBufferType.I420, data)
         self._video.capture_frame(frame)
 
-    async def hear(self, audio: np.ndarray) -> None:
+    async def capture_audio(self, audio: np.ndarray) -> None:
         """Queue 40 ms of sound, int16 of shape (1920,); returns once no more than ``QUEUE_MS``
         wait in the native queue. Raises ``RoomError``."""
         if audio.shape != (SAMPLES_PER_FRAME,) or audio.dtype != np.int16:
@@ -180,7 +180,7 @@ class LiveKitLink:
         if self._audio is not None and not self._closed:
             self._audio.clear_queue()
 
-    async def tell(self, topic: str, message: Mapping[str, Any]) -> None:
+    async def send_data(self, topic: str, message: Mapping[str, Any]) -> None:
         """Send JSON to everybody, reliably; a failure is logged only."""
         try:
             async with asyncio.timeout(SEND_TIMEOUT_S):
@@ -190,7 +190,7 @@ class LiveKitLink:
         except Exception as error:
             log.warning("data_packet_not_sent", topic=topic, error=self._redact(str(error)))
 
-    def people(self) -> list[Person]:
+    def participants(self) -> list[Person]:
         """Everybody else in the room."""
         return [
             Person(
@@ -242,8 +242,8 @@ class LiveKitLink:
 
     def _listen(self) -> None:
         room = self._room
-        room.on("participant_connected", lambda who: self._on_event("people", ""))
-        room.on("participant_disconnected", lambda who: self._on_event("people", ""))
+        room.on("participant_connected", lambda who: self._on_event("participants", ""))
+        room.on("participant_disconnected", lambda who: self._on_event("participants", ""))
         room.on("reconnecting", self._note_reconnecting)
         room.on("local_track_republished", self._note_republished)
         room.on("reconnected", self._note_reconnected)
@@ -258,7 +258,7 @@ class LiveKitLink:
 
     def _note_reconnected(self) -> None:
         self._on_event("reconnected", "full" if self._republished else "resume")
-        self._on_event("people", "")
+        self._on_event("participants", "")
 
     def _note_disconnected(self, reason: int) -> None:
         if self._closed:

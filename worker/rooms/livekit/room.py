@@ -39,11 +39,11 @@ class Link(Protocol):
 
     async def connect(self, on_event: Callable[[LinkEvent, str], None]) -> None: ...  # noqa: D102
     async def publish(self) -> None: ...  # noqa: D102
-    def show(self, picture: np.ndarray) -> None: ...  # noqa: D102
-    async def hear(self, audio: np.ndarray) -> None: ...  # noqa: D102
+    def capture_video(self, picture: np.ndarray) -> None: ...  # noqa: D102
+    async def capture_audio(self, audio: np.ndarray) -> None: ...  # noqa: D102
     def clear(self) -> None: ...  # noqa: D102
-    async def tell(self, topic: str, message: Mapping[str, Any]) -> None: ...  # noqa: D102
-    def people(self) -> list[Person]: ...  # noqa: D102
+    async def send_data(self, topic: str, message: Mapping[str, Any]) -> None: ...  # noqa: D102
+    def participants(self) -> list[Person]: ...  # noqa: D102
     @property
     def speaks_for(self) -> str | None: ...  # noqa: D102
     async def aclose(self) -> None: ...  # noqa: D102
@@ -65,9 +65,9 @@ class LiveKitRoom:
         link: replaces the SDK.
     """
 
-    live = True
-    cue = False
-    shared = True
+    realtime = True
+    starts_on_speech = False
+    multi_party = True
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class LiveKitRoom:
         self._pacer: Pacer[Frame | None] | None = None
         self._pump: asyncio.Task[None] | None = None
         self._watchdog: asyncio.Task[None] | None = None
-        self._people: dict[str, Person] = {}
+        self._participants: dict[str, Person] = {}
         self._agent: str | None = None
         self._present = False
         self._away = False
@@ -115,7 +115,7 @@ class LiveKitRoom:
     @property
     def viewers(self) -> int:
         """Everybody else in the room, agents included, recorders not."""
-        return sum(not person.recorder for person in self._people.values())
+        return sum(not person.recorder for person in self._participants.values())
 
     @property
     def agent(self) -> str | None:
@@ -131,7 +131,7 @@ class LiveKitRoom:
         self._on_event = on_event
         await self._link.connect(self._note)
         self._agent = self._link.speaks_for
-        self._compare_people()
+        self._compare_participants()
         if isinstance(self._link, LiveKitLink):
             for prepare in self.before_publish:
                 waiting = prepare(self._link.room)
@@ -141,7 +141,7 @@ class LiveKitRoom:
         self._check_kept()
         self._pacer = Pacer(self._clock)
         self._pump = asyncio.create_task(self._run_pump(self._pacer), name="livekit video")
-        await self._link.tell(STATE_TOPIC, {"state": "connected"})
+        await self._link.send_data(STATE_TOPIC, {"state": "connected"})
         self._told = True
 
     async def publish(self, picture: np.ndarray | None, audio: np.ndarray, speaking: bool) -> None:
@@ -155,7 +155,7 @@ class LiveKitRoom:
         pacer = self._check_open()
         # The picture is due with its first piece of sound.
         pieces = [frame, *[None] * (SAMPLES_PER_FRAME // PIECE - 1)]
-        await pacer.push_all(pieces, PIECE, lambda: self._link.hear(frame.audio))
+        await pacer.push_all(pieces, PIECE, lambda: self._link.capture_audio(frame.audio))
         self._check_open()
 
     def clear(self) -> int:
@@ -195,7 +195,7 @@ class LiveKitRoom:
                 log.exception("a farewell failed")
         if self._lost is None and self._told:
             state = {"state": "disconnected", **({"reason": reason} if reason else {})}
-            await self._link.tell(STATE_TOPIC, state)
+            await self._link.send_data(STATE_TOPIC, state)
         await self._link.aclose()
 
     async def _run_pump(self, pacer: Pacer[Frame | None]) -> None:
@@ -206,7 +206,7 @@ class LiveKitRoom:
                 while (block := pacer.pop_due()) is not None:
                     newest = block.item or newest
                 if newest is not None:
-                    self._link.show(newest.picture)
+                    self._link.capture_video(newest.picture)
         except RoomError:
             return
         except Exception:
@@ -218,10 +218,10 @@ class LiveKitRoom:
     def _note(self, kind: LinkEvent, detail: str) -> None:
         if self._leaving is not None:
             return
-        if kind == "people":
+        if kind == "participants":
             # Joining anew empties the SDK's list for a moment.
             if not self._away:
-                self._compare_people()
+                self._compare_participants()
         elif kind == "reconnecting":
             self._away = True
             log.warning("livekit_reconnecting")
@@ -253,12 +253,14 @@ class LiveKitRoom:
             self._on_event("closed", reason)
             self._pacer.close()
 
-    def _compare_people(self) -> None:
+    def _compare_participants(self) -> None:
         before, had_agent = self.viewers, self._present
-        self._people = {person.identity: person for person in self._link.people()}
+        self._participants = {person.identity: person for person in self._link.participants()}
         if self._agent is None:
-            self._agent = next((one.identity for one in self._people.values() if one.agent), None)
-        self._present = self._agent is not None and self._agent in self._people
+            self._agent = next(
+                (one.identity for one in self._participants.values() if one.agent), None
+            )
+        self._present = self._agent is not None and self._agent in self._participants
         if self.viewers > before:
             self._on_event("participant_joined", "somebody has joined")
         elif before and not self.viewers:

@@ -45,9 +45,9 @@ class WhepRoom:
         stun_server: ``stun:host:port``, needed when the machine's public address is not its own.
     """
 
-    live = True
-    shared = False
-    cue = False
+    realtime = True
+    multi_party = False
+    starts_on_speech = False
 
     def __init__(
         self,

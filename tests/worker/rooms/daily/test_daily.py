@@ -105,8 +105,8 @@ async def test_it_joins_with_its_own_camera_and_microphone_and_takes_nothing_in(
     assert set(ids) == {"camera", "microphone"}
     assert set(ids.values()) == joined.sdk._tracks
     assert set(joined.sdk.profiles["base"].values()) == {"unsubscribed"}
-    assert joined.room.live
-    assert joined.room.shared
+    assert joined.room.realtime
+    assert joined.room.multi_party
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ async def test_cue_records_speech_and_its_tail_only(tmp_path: Path) -> None:
     frames += [(idle, SILENCE, False)] * 100
     frames += [(speech, tone(n), True) for n in range(5)]
     frames += [(idle, SILENCE, False)] * 4
-    room = FileRoom(tmp_path / "cue.mp4", SMALL, realtime=False, cue=True, tail_ms=400)
+    room = FileRoom(tmp_path / "cue.mp4", SMALL, realtime=False, starts_on_speech=True, tail_ms=400)
     await record(room, frames)
     assert room.played == 154 * SAMPLES_PER_FRAME
     decoded = decode(tmp_path / "cue.mp4")
@@ -179,7 +179,7 @@ async def test_until_the_end_there_is_no_file_that_looks_complete(tmp_path: Path
 
 
 async def test_without_speech_no_file_is_made(tmp_path: Path) -> None:
-    room = FileRoom(tmp_path / "out.mp4", SMALL, realtime=False, cue=True)
+    room = FileRoom(tmp_path / "out.mp4", SMALL, realtime=False, starts_on_speech=True)
     await record(room, [(flat(SMALL, 90), SILENCE, False)] * 3)
     assert room.frames_written == 0
     assert names(tmp_path) == []

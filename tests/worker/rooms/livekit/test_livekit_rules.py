@@ -137,8 +137,8 @@ def test_sizes_that_native_code_cannot_take_are_refused_before() -> None:
     async def refuse() -> None:
         good = LiveKitLink("ws://unused", "token", SMALL, 1_000_000)
         with pytest.raises(ValueError, match="size"):
-            good.show(np.zeros((63, 64), np.uint8))
+            good.capture_video(np.zeros((63, 64), np.uint8))
         with pytest.raises(ValueError, match="size"):
-            await good.hear(np.zeros(100, np.int16))
+            await good.capture_audio(np.zeros(100, np.int16))
 
     asyncio.run(refuse())
