@@ -19,8 +19,8 @@ from api.auth import SECURITY_SCHEMES
 from api.container.services import Services
 from api.gateway import gateway
 from api.http.body_limit import BodyLimit
-from api.http.envelope import Envelope
 from api.http.errors import ApiError, api_error
+from api.http.middleware import RequestMiddleware
 from api.routes import avatars, console, media, preview, probes, sessions, usage, watch
 
 logger = structlog.get_logger(__name__)
@@ -76,7 +76,7 @@ def create_app(services: Services) -> FastAPI:
     _install_error_handlers(app, app.routes)
     app.add_middleware(BodyLimit)
     # The last one added is the outermost.
-    app.add_middleware(Envelope, services=services)
+    app.add_middleware(RequestMiddleware, services=services)
     return app
 
 

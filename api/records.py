@@ -168,7 +168,7 @@ class NewSession:
 
 
 @dataclass(frozen=True)
-class Standing:
+class QuotaSnapshot:
     """What an account uses now, as it is told with a new session."""
 
     running: int
@@ -196,9 +196,9 @@ class Usage:
     """Avatars made in this period."""
 
     @property
-    def standing(self) -> Standing:
+    def quota(self) -> QuotaSnapshot:
         """Its gist."""
-        return Standing(len(self.active), self.total_remaining)
+        return QuotaSnapshot(len(self.active), self.total_remaining)
 
     @property
     def included_remaining(self) -> int | None:

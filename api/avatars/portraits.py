@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from api.avatars.examiners import Examiner, ExaminerFailed, ExaminerGone
+from api.avatars.face_worker_client import FaceWorkerClient, FaceWorkerFailed, FaceWorkerGone
 from api.avatars.port import Portrait
 from api.http.errors import ApiError, api_error
 from api.records import AspectRatio
@@ -40,15 +40,15 @@ class FacePortraits:
             workers: photos examined at a time, each in a process of its own.
             time_limit_s: longest a photo may be examined.
             patience_s: longest a photo waits for its turn.
-            command: what to run instead of ``python -m api.avatars.examiner``.
+            command: what to run instead of ``python -m api.avatars.face_worker``.
         """
         self._time_limit_s = time_limit_s
         self._patience_s = patience_s
-        self._examiners = [Examiner(command) for _ in range(workers)]
+        self._face_workers = [FaceWorkerClient(command) for _ in range(workers)]
         # The one used last is taken first: fewer processes when little is to do.
-        self._idle: asyncio.LifoQueue[Examiner] = asyncio.LifoQueue()
-        for examiner in self._examiners:
-            self._idle.put_nowait(examiner)
+        self._idle: asyncio.LifoQueue[FaceWorkerClient] = asyncio.LifoQueue()
+        for face_worker in self._face_workers:
+            self._idle.put_nowait(face_worker)
 
     async def make(self, photo: bytes) -> Portrait:
         """Decode ``photo`` (JPEG, PNG, GIF or WebP), find the one prominent face, align.
@@ -70,20 +70,20 @@ class FacePortraits:
 
     async def aclose(self) -> None:
         """End every process."""
-        await asyncio.gather(*(examiner.aclose() for examiner in self._examiners))
+        await asyncio.gather(*(face_worker.aclose() for face_worker in self._face_workers))
 
     async def _ask(self, head: dict[str, Any], photo: bytes) -> tuple[dict[str, Any], list[bytes]]:
         try:
             async with asyncio.timeout(self._patience_s):
-                examiner = await self._idle.get()
+                face_worker = await self._idle.get()
         except TimeoutError:
             raise api_error("IMAGE_CHECK_UNAVAILABLE") from None
         try:
             try:
-                answer, pictures = await self._examine(examiner, head, photo)
-            except ExaminerGone:
+                answer, pictures = await self._examine(face_worker, head, photo)
+            except FaceWorkerGone:
                 # It may have died before, of something else: the photo gets a second chance.
-                answer, pictures = await self._examine(examiner, head, photo)
+                answer, pictures = await self._examine(face_worker, head, photo)
         except TimeoutError:
             logger.warning("a photo took too long", bytes=len(photo), limit_s=self._time_limit_s)
             raise api_error(
@@ -91,14 +91,14 @@ class FacePortraits:
                 message="Image could not be decoded: it takes too long",
                 suggestion=_SAVE_AGAIN,
             ) from None
-        except ExaminerGone as error:
+        except FaceWorkerGone as error:
             logger.error("a photo killed its examiner", detail=str(error), bytes=len(photo))
             raise api_error("INVALID_IMAGE", suggestion=_SAVE_AGAIN) from error
-        except ExaminerFailed as error:
+        except FaceWorkerFailed as error:
             logger.error("photos cannot be examined", detail=str(error))
             raise api_error("IMAGE_CHECK_UNAVAILABLE") from error
         finally:
-            self._idle.put_nowait(examiner)
+            self._idle.put_nowait(face_worker)
         if "refused" in answer:
             refused = answer["refused"]
             status = 413 if refused["code"] == "IMAGE_TOO_LARGE" else 400
@@ -106,16 +106,16 @@ class FacePortraits:
         return answer, pictures
 
     async def _examine(
-        self, examiner: Examiner, head: dict[str, Any], photo: bytes
+        self, face_worker: FaceWorkerClient, head: dict[str, Any], photo: bytes
     ) -> tuple[dict[str, Any], list[bytes]]:
-        await self._prepare(examiner)
+        await self._prepare(face_worker)
         async with asyncio.timeout(self._time_limit_s):
-            return await examiner.ask(head, photo)
+            return await face_worker.ask(head, photo)
 
-    async def _prepare(self, examiner: Examiner) -> None:
+    async def _prepare(self, face_worker: FaceWorkerClient) -> None:
         try:
             async with asyncio.timeout(self._patience_s):
-                await examiner.ready()
+                await face_worker.ready()
         except TimeoutError:
             # It goes on loading: files are fetched the first time.
             logger.warning("the face analysis is still loading", waited_s=self._patience_s)

@@ -12,9 +12,9 @@ from typing import Any
 import structlog
 
 from api.dispatch.order_body import order_json, portrait_json
-from api.dispatch.port import Capacity, NoWorker, Order, OrderRefused, Placement, Report
-from api.dispatch.resident import Resident
+from api.dispatch.port import Capacity, NoWorker, Order, OrderRefused, Placement, WorkerReport
 from api.dispatch.spawn import SpawnedWorker
+from api.dispatch.worker_client import WorkerClient
 from api.dispatch.worker_http import Answer, Unanswered, WorkerHttp
 from api.records import AspectRatio, EndReason, Platform, Session
 from api.settings import LocalSettings
@@ -23,7 +23,7 @@ logger = structlog.get_logger(__name__)
 
 END_TIMEOUT_S = 5.0
 WARM_TIMEOUT_S = 30.0
-WARMING_LOOK_S = 0.2
+WARMING_POLL_S = 0.2
 """Time between looks at workers somebody waits for."""
 
 UNWANTED_S = 600.0
@@ -48,10 +48,10 @@ class LocalDispatcher:
         self._now = now
         self._http = WorkerHttp()
         self._workers = [
-            Resident(address.rstrip("/"), address, settings.secret, self._http, now)
+            WorkerClient(address.rstrip("/"), address, settings.secret, self._http, now)
             for address in settings.workers
         ]
-        self._others: dict[str, Resident] = {}
+        self._others: dict[str, WorkerClient] = {}
         """Workers that are no longer listed and still have sessions."""
         self._unwanted: dict[tuple[str, str], tuple[EndReason, float]] = {}
         """(worker, session) that may come alive and must not: the reason, and until when."""
@@ -68,7 +68,7 @@ class LocalDispatcher:
         if self._spawned is not None:
             await self._spawned.start()
             self._workers.append(
-                Resident(
+                WorkerClient(
                     self._spawned.handle,
                     self._spawned.address,
                     self._spawned.secret,
@@ -77,7 +77,7 @@ class LocalDispatcher:
                     expected=True,
                 )
             )
-        self._task(self._keep_looking(), "look at the workers")
+        self._task(self._keep_polling(), "look at the workers")
 
     async def aclose(self) -> None:
         """Stop looking, close connections, stop what was spawned."""
@@ -100,7 +100,7 @@ class LocalDispatcher:
             worker = self._least_loaded(refused)
             if worker is None:
                 # Things may have changed since the last look.
-                await self._look_at(self._workers)
+                await self._poll_workers(self._workers)
                 worker = self._least_loaded(refused)
             if worker is not None:
                 placement = await self._offer(worker, order.session_id, body)
@@ -108,13 +108,13 @@ class LocalDispatcher:
                     return placement
                 refused.add(worker.handle)
             elif self._some_starting() and self._now() < give_up_at:
-                await asyncio.sleep(WARMING_LOOK_S)
+                await asyncio.sleep(WARMING_POLL_S)
                 # Those that have started since may be asked again.
                 refused &= {each.handle for each in self._workers if each.serving}
             else:
                 raise NoWorker("no worker is free")
 
-    def _least_loaded(self, refused: set[str]) -> Resident | None:
+    def _least_loaded(self, refused: set[str]) -> WorkerClient | None:
         candidates = [each for each in self._workers if each.free and each.handle not in refused]
         return min(candidates, key=lambda each: each.occupied / each.capacity, default=None)
 
@@ -128,7 +128,7 @@ class LocalDispatcher:
         ours = self._spawned
         return any(each.status and ours and each.handle == ours.handle for each in self._workers)
 
-    async def _offer(self, worker: Resident, session_id: str, body: bytes) -> Placement | None:
+    async def _offer(self, worker: WorkerClient, session_id: str, body: bytes) -> Placement | None:
         """Ask one worker. None: it does not take the session, and surely does not run it."""
         self._unwanted.pop((worker.handle, session_id), None)
         worker.placing(session_id)
@@ -139,13 +139,13 @@ class LocalDispatcher:
             return placement
         except asyncio.CancelledError:
             # Whoever wanted it has gone; it may be running all the same.
-            self._unwant(worker, session_id, "client_request")
+            self._terminate_later(worker, session_id, "client_request")
             raise
         finally:
             worker.placed(session_id, taken)
 
     async def _ask(
-        self, worker: Resident, session_id: str, body: bytes, again: bool
+        self, worker: WorkerClient, session_id: str, body: bytes, again: bool
     ) -> Placement | None:
         try:
             answer = await worker.request(
@@ -165,7 +165,7 @@ class LocalDispatcher:
         return await self._answered(worker, session_id, answer)
 
     async def _answered(
-        self, worker: Resident, session_id: str, answer: Answer
+        self, worker: WorkerClient, session_id: str, answer: Answer
     ) -> Placement | None:
         content = answer.json()
         if answer.status == 200 and isinstance(content.get("ws_uri"), str):
@@ -195,7 +195,7 @@ class LocalDispatcher:
         return None
 
     async def _settle(
-        self, worker: Resident, session_id: str, body: bytes, again: bool
+        self, worker: WorkerClient, session_id: str, body: bytes, again: bool
     ) -> Placement | None:
         """The order went out and no answer came: find out, or make sure it does not run."""
         await worker.fetch()
@@ -209,10 +209,10 @@ class LocalDispatcher:
             else:
                 if again:  # a connection that broke, not a worker that is stuck
                     return await self._ask(worker, session_id, body, again=False)
-        self._unwant(worker, session_id, "client_request")
+        self._terminate_later(worker, session_id, "client_request")
         return None
 
-    async def _found(self, worker: Resident, session_id: str) -> Placement | None:
+    async def _found(self, worker: WorkerClient, session_id: str) -> Placement | None:
         """Where a session is that this worker has got already."""
         await worker.fetch()
         status = worker.status
@@ -228,21 +228,21 @@ class LocalDispatcher:
 
     # Watching and ending
 
-    async def look(self, sessions: Sequence[Session]) -> Mapping[str, Report]:
-        """See ``Dispatcher.look``: each worker is asked once."""
+    async def poll(self, sessions: Sequence[Session]) -> Mapping[str, WorkerReport]:
+        """See ``Dispatcher.poll``: each worker is asked once."""
         by_handle: dict[str, list[Session]] = defaultdict(list)
         for session in sessions:
             by_handle[session.worker or ""].append(session)
         found = {handle: self._worker(handle) for handle in by_handle}
-        await self._look_at([each for each in found.values() if each is not None])
-        reports: dict[str, Report] = {}
+        await self._poll_workers([each for each in found.values() if each is not None])
+        reports: dict[str, WorkerReport] = {}
         for handle, theirs in by_handle.items():
             worker = found[handle]
             for session in theirs:
                 reports[session.id] = (
                     worker.report(session)
                     if worker is not None
-                    else Report("silent", detail="the worker is not one of ours")
+                    else WorkerReport("silent", detail="the worker is not one of ours")
                 )
         return reports
 
@@ -251,7 +251,7 @@ class LocalDispatcher:
         if session.worker is None:
             # Whoever placed it may have died before noting where.
             for each in self._workers:
-                self._unwant(each, session.id, reason)
+                self._terminate_later(each, session.id, reason)
             return
         worker = self._worker(session.worker)
         if worker is None:
@@ -265,9 +265,9 @@ class LocalDispatcher:
                 session_id=session.id,
                 reason=str(error),
             )
-            self._unwant(worker, session.id, reason)
+            self._terminate_later(worker, session.id, reason)
 
-    async def _delete(self, worker: Resident, session_id: str, reason: EndReason) -> None:
+    async def _delete(self, worker: WorkerClient, session_id: str, reason: EndReason) -> None:
         # `never_started` is not a worker's word: it has no such session.
         told = "client_request" if reason == "never_started" else reason
         answer = await worker.request(
@@ -284,7 +284,7 @@ class LocalDispatcher:
                 status=answer.status,
             )
 
-    def _unwant(self, worker: Resident, session_id: str, reason: EndReason) -> None:
+    def _terminate_later(self, worker: WorkerClient, session_id: str, reason: EndReason) -> None:
         self._unwanted[worker.handle, session_id] = (reason, self._now() + UNWANTED_S)
 
     async def _end_unwanted(self) -> None:
@@ -297,33 +297,33 @@ class LocalDispatcher:
                     await self._delete(worker, session_id, reason)
                     logger.info("ended a session nobody wants", session_id=session_id)
 
-    def _worker(self, handle: str) -> Resident | None:
+    def _worker(self, handle: str) -> WorkerClient | None:
         for each in self._workers:
             if each.handle == handle:
                 return each
         if not handle.startswith(("http://", "https://")):
             return None  # spawned by another process, or by one that is gone
         if handle not in self._others:
-            self._others[handle] = Resident(
+            self._others[handle] = WorkerClient(
                 handle, handle, self._settings.secret, self._http, self._now
             )
         return self._others[handle]
 
     # In the background
 
-    async def _keep_looking(self) -> None:
+    async def _keep_polling(self) -> None:
         while True:
             waiting = {handle for handle, _ in self._unwanted} & set(self._others)
-            await self._look_at([*self._workers, *(self._others[each] for each in waiting)])
+            await self._poll_workers([*self._workers, *(self._others[each] for each in waiting)])
             try:
                 await self._end_unwanted()
             except Exception:
                 logger.exception("looking at the workers failed")
             # One that starts is soon ready, and somebody may wait for it.
             starting = self._spawned is not None and self._some_starting()
-            await asyncio.sleep(min(self._look_s, WARMING_LOOK_S) if starting else self._look_s)
+            await asyncio.sleep(min(self._look_s, WARMING_POLL_S) if starting else self._look_s)
 
-    async def _look_at(self, workers: Sequence[Resident]) -> None:
+    async def _poll_workers(self, workers: Sequence[WorkerClient]) -> None:
         await asyncio.gather(*(each.fetch() for each in workers))
 
     async def warm(self, portrait: bytes, aspect_ratio: AspectRatio) -> None:
@@ -335,7 +335,7 @@ class LocalDispatcher:
         self._warming.update(each.handle for each in asked)
         await asyncio.gather(*(self._warm(each, body) for each in asked))
 
-    async def _warm(self, worker: Resident, body: bytes) -> None:
+    async def _warm(self, worker: WorkerClient, body: bytes) -> None:
         try:
             await worker.request("POST", "/portraits", timeout_s=WARM_TIMEOUT_S, body=body)
         except Unanswered as error:

@@ -64,7 +64,7 @@ class Placement:
 
 
 @dataclass(frozen=True)
-class Report:
+class WorkerReport:
     """How a placed session fares, as its worker tells it.
 
     ``starting``: the worker does not serve it yet. ``running``: it is on its way to its room, or in
@@ -119,7 +119,7 @@ class Dispatcher(Protocol):
         """
         ...
 
-    async def look(self, sessions: Sequence[Session]) -> Mapping[str, Report]:
+    async def poll(self, sessions: Sequence[Session]) -> Mapping[str, WorkerReport]:
         """How these placed sessions (``worker`` is set) fare, by session id. Never raises for a
         worker that does not answer: that is a ``silent`` report."""
         ...

@@ -16,7 +16,7 @@ import httpx
 import structlog
 
 from api.dispatch.order_body import order_body
-from api.dispatch.port import Capacity, NoWorker, Order, OrderRefused, Placement, Report
+from api.dispatch.port import Capacity, NoWorker, Order, OrderRefused, Placement, WorkerReport
 from api.dispatch.runpod_job import JobProgress
 from api.records import AspectRatio, EndReason, Platform, Session
 from api.settings import PREFIX, RunPodSettings, SettingsError
@@ -37,8 +37,8 @@ QUEUE_S = 600
 LONGEST_JOB_S = 7 * 24 * 3600
 
 TIMEOUT_S = 10.0
-STARTING_LOOK_S = 1.0
-RUNNING_LOOK_S = 5.0
+STARTING_POLL_S = 1.0
+RUNNING_POLL_S = 5.0
 """Times between looks at one job."""
 
 PARALLEL = 16
@@ -62,8 +62,8 @@ class _Unanswered(Exception):
 @dataclass
 class _Job:
     progress: JobProgress
-    report: Report
-    looked_at: float
+    report: WorkerReport
+    polled_at: float
 
 
 class RunPodDispatcher:
@@ -178,43 +178,43 @@ class RunPodDispatcher:
 
     # Watching
 
-    async def look(self, sessions: Sequence[Session]) -> Mapping[str, Report]:
-        """See ``Dispatcher.look``. A running job is looked at every 5 s, a starting one every
+    async def poll(self, sessions: Sequence[Session]) -> Mapping[str, WorkerReport]:
+        """See ``Dispatcher.poll``. A running job is looked at every 5 s, a starting one every
         second; in between the last report stands."""
         reports = await asyncio.gather(*(self._report(session) for session in sessions))
         return {session.id: report for session, report in zip(sessions, reports, strict=True)}
 
-    async def _report(self, session: Session) -> Report:
+    async def _report(self, session: Session) -> WorkerReport:
         job_id = (session.worker or "").removeprefix(HANDLE)
         if not (session.worker or "").startswith(HANDLE) or not _is_id(job_id):
-            return Report("silent", detail="the session is not on RunPod")
+            return WorkerReport("silent", detail="the session is not on RunPod")
         job = self._jobs.get(job_id)
         if job is None:
             progress = JobProgress(self._settings.socket, ws_uri=session.ws_uri)
-            job = self._jobs[job_id] = _Job(progress, Report("starting"), float("-inf"))
+            job = self._jobs[job_id] = _Job(progress, WorkerReport("starting"), float("-inf"))
             while len(self._jobs) > REMEMBERED:
                 self._jobs.popitem(last=False)
         every_s = (
-            RUNNING_LOOK_S
+            RUNNING_POLL_S
             if job.report.state == "running" and job.report.ready
-            else STARTING_LOOK_S
+            else STARTING_POLL_S
         )
         # Half a second early rather than late: whoever looks comes by once a second.
-        if job.report.state == "ended" or self._now() - job.looked_at < every_s - 0.5:
+        if job.report.state == "ended" or self._now() - job.polled_at < every_s - 0.5:
             return job.report
-        job.looked_at = self._now()
-        job.report = await self._look_at(job_id, job.progress, session)
+        job.polled_at = self._now()
+        job.report = await self._poll_job(job_id, job.progress, session)
         return job.report
 
-    async def _look_at(self, job_id: str, progress: JobProgress, session: Session) -> Report:
+    async def _poll_job(self, job_id: str, progress: JobProgress, session: Session) -> WorkerReport:
         try:
             answer = await self._request("GET", f"/status/{job_id}")
         except _Unanswered as error:
-            return Report("silent", detail=str(error))
+            return WorkerReport("silent", detail=str(error))
         if answer.status_code == 404:
-            return Report("lost", detail="RunPod does not know the job any more")
+            return WorkerReport("lost", detail="RunPod does not know the job any more")
         if answer.status_code != 200:
-            return Report("silent", detail=f"RunPod answers {answer.status_code}")
+            return WorkerReport("silent", detail=f"RunPod answers {answer.status_code}")
         return progress.report(_json(answer), session, datetime.now(UTC))
 
     # Ending

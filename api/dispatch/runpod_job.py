@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
-from api.dispatch.port import Report
+from api.dispatch.port import WorkerReport
 from api.records import EndReason, Session
 
 _REASONS: tuple[EndReason, ...] = get_args(EndReason)
@@ -31,13 +31,13 @@ class JobProgress:
     state: str = "starting"
     ws_uri: str | None = None
 
-    def report(self, answer: Mapping[str, Any], session: Session, now: datetime) -> Report:
+    def report(self, answer: Mapping[str, Any], session: Session, now: datetime) -> WorkerReport:
         """The session's report by an answer of ``GET /status/{job}``."""
         output = answer.get("output")
         facts = output if isinstance(output, dict) else {}
         match answer.get("status"):
             case "IN_QUEUE":
-                return Report("starting")
+                return WorkerReport("starting")
             case "IN_PROGRESS" | "RUNNING":
                 self._note(facts)
                 return self._running()
@@ -54,7 +54,7 @@ class JobProgress:
                 on_time = session.expires_at is None or now >= session.expires_at
                 reason: EndReason = "expired" if on_time else "server_error"
                 return self._over(reason, answer, session, now, "the job's time was over")
-        return Report("silent", detail="RunPod tells a state of the job that is not known")
+        return WorkerReport("silent", detail="RunPod tells a state of the job that is not known")
 
     def _note(self, facts: Mapping[str, Any]) -> None:
         seq = facts.get("seq")
@@ -70,17 +70,17 @@ class JobProgress:
                     self.ws_uri = address
                     break
 
-    def _running(self) -> Report:
+    def _running(self) -> WorkerReport:
         if self.state in ("joining", "ready", "draining"):
             ready = self.ws_uri is not None and self.state != "joining"
-            return Report("running", ready=ready, ws_uri=self.ws_uri)
+            return WorkerReport("running", ready=ready, ws_uri=self.ws_uri)
         if self.state == "ended":  # its result is on its way
-            return Report("running", ready=self.ws_uri is not None, ws_uri=self.ws_uri)
-        return Report("starting")
+            return WorkerReport("running", ready=self.ws_uri is not None, ws_uri=self.ws_uri)
+        return WorkerReport("starting")
 
     def _failed(
         self, facts: Mapping[str, Any], answer: Mapping[str, Any], session: Session, now: datetime
-    ) -> Report:
+    ) -> WorkerReport:
         code, message = _error(answer.get("error"))
         reason = _FAILURES.get(code, "server_error")
         if facts.get("end_reason") is not None:
@@ -94,8 +94,8 @@ class JobProgress:
         session: Session,
         now: datetime,
         detail: str | None = None,
-    ) -> Report:
-        return Report(
+    ) -> WorkerReport:
+        return WorkerReport(
             "ended", reason=reason, ended_at=_ended_at(answer, session, now), detail=detail
         )
 

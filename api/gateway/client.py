@@ -20,7 +20,7 @@ MAX_REASON_BYTES = 123
 
 
 @dataclass(frozen=True)
-class Gone:
+class Disconnect:
     """The client's connection is over. ``closed``: it said goodbye. ``lost``: it did not.
     ``shutdown``: we are about to exit."""
 
@@ -41,7 +41,7 @@ class ClientSocket:
         self.close_reason: str | None = None
         """The reason we gave for our goodbye; None: we have not said it."""
 
-    async def receive(self) -> str | bytes | Gone:
+    async def receive(self) -> str | bytes | Disconnect:
         """The next message, or how it ended."""
         message = await self._websocket.receive()
         if message["type"] != "websocket.disconnect":
@@ -49,10 +49,10 @@ class ClientSocket:
             return text if text is not None else message["bytes"]
         code = int(message.get("code") or 1005)
         if code == SHUTDOWN:
-            return Gone("shutdown", code)
+            return Disconnect("shutdown", code)
         # A server other than ours calls a loss 1005 as well, but has no reason to give.
         lost = code == LOST or (code == 1005 and "reason" not in message)
-        return Gone("lost" if lost else "closed", code)
+        return Disconnect("lost" if lost else "closed", code)
 
     async def send(self, message: str | bytes) -> None:
         """Send one message; waits while much is unsent.

@@ -12,9 +12,9 @@ import structlog
 from fastapi import WebSocket
 from websockets.asyncio.client import ClientConnection
 
-from api.gateway.client import ClientLost, ClientSocket, Gone
+from api.gateway.client import ClientLost, ClientSocket, Disconnect
 from api.gateway.dial import Dialer, NotServed, SessionOver
-from api.gateway.pipe import Flow, Inlet, Pipe, WorkerGone, abort
+from api.gateway.pipe import Flow, InboundQueue, Pipe, WorkerGone, abort
 from api.records import EndReason, Session
 from api.secret import token_digest
 from common.canvas_settings import CanvasSettings
@@ -37,7 +37,7 @@ WELCOME_AFTER_S = 1.0
 TRUE_END_S = 2.0
 """Time to learn why a worker is gone."""
 
-LOOK_AGAIN_S = (0.05, 0.3, 1.0)
+POLL_AGAIN_S = (0.05, 0.3, 1.0)
 """When the session of a client that left is looked at, so that its slot is free at once."""
 
 _MAX_COMMAND = 1024
@@ -46,7 +46,7 @@ _MAX_COMMAND = 1024
 _PASSED_ON = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}
 """Close codes that may be sent."""
 
-Halt = Literal["replaced", "end"] | Gone
+StopReason = Literal["replaced", "end"] | Disconnect
 """What ends the wait for a worker: a newer client, ``session.end``, or the client's going."""
 
 Spawn = Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]
@@ -60,13 +60,13 @@ class Conversation:
         self._services = gateway.services
         self._client = ClientSocket(websocket, gateway.send_timeout_s)
         self._protocol = ServerProtocol(gateway.server_version, now=gateway.services.now)
-        self._inlet = Inlet()
+        self._inbound = InboundQueue()
         self._log = logger
         self._welcomed = False
         self._waiting = True
         loop = asyncio.get_running_loop()
-        self._halt: asyncio.Future[Halt] = loop.create_future()
-        self._lost: asyncio.Future[Gone] = loop.create_future()
+        self._stop_reason: asyncio.Future[StopReason] = loop.create_future()
+        self._lost: asyncio.Future[Disconnect] = loop.create_future()
 
     @property
     def init_failed(self) -> bool:
@@ -75,7 +75,7 @@ class Conversation:
 
     def replaced(self) -> None:
         """A newer client speaks for the session."""
-        self._halt_by("replaced")
+        self._stop_for("replaced")
 
     async def run(self) -> None:
         """Serve the client; returns when its socket is closed and nothing of it is left."""
@@ -107,7 +107,7 @@ class Conversation:
         except TimeoutError:
             await self._client.perform(protocol.init_timeout())
             return None
-        if isinstance(first, Gone):
+        if isinstance(first, Disconnect):
             return None
         if isinstance(first, bytes):
             actions = protocol.receive_binary(first)
@@ -163,7 +163,7 @@ class Conversation:
                 await self._not_served(missing.session)
                 return
             except ClientLost:
-                await self._left(session, Gone("lost"))
+                await self._left(session, Disconnect("lost"))
                 return
             self._gateway.metrics.waited(loop.time() - asked_at)
             await self._join(session, worker, greeting, spawn)
@@ -173,29 +173,29 @@ class Conversation:
     ) -> None:
         """Returns when the worker was reached or not, or the wait is to end."""
         patience = 0.0 if session.ws_uri is None else WELCOME_AFTER_S
-        events = {dialing, self._halt}
+        events = {dialing, self._stop_reason}
         await asyncio.wait(events, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-        if not dialing.done() and not self._halt.done():
+        if not dialing.done() and not self._stop_reason.done():
             await self._client.perform(self._protocol.accepted(_info(session)))
             self._welcomed = True
             self._log.info("speech socket waits for its worker")
             await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
-        if self._halt.done() and not self._lost.done() and dialer.entering:
+        if self._stop_reason.done() and not self._lost.done() and dialer.entering:
             # The worker is hearing of this client. Cut off now it would end the session; once
             # in, it is replaced, or told of the end, like any other.
             await asyncio.wait({dialing})
 
     async def _stop_waiting(self, session: Session) -> None:
-        match self._halt.result():
+        match self._stop_reason.result():
             case "replaced":
                 await self._client.perform(self._protocol.replaced())
             case "end":
                 await self._finish(session, "client_request")
                 await self._say_ended(await self._services.store.session(session.id))
-            case Gone() as gone:
+            case Disconnect() as gone:
                 await self._left(session, gone)
 
-    async def _left(self, session: Session, gone: Gone) -> None:
+    async def _left(self, session: Session, gone: Disconnect) -> None:
         """The client went before a worker knew of it."""
         grace_s = self._protocol.reconnect_grace_s
         if gone.how == "shutdown" or self._gateway.current.get(session.id) is not self:
@@ -220,16 +220,16 @@ class Conversation:
         try:
             while True:
                 message = await self._client.receive()
-                if isinstance(message, Gone):
+                if isinstance(message, Disconnect):
                     break
                 if not (self._waiting and await self._answered(message)):
-                    await self._inlet.put(message)
+                    await self._inbound.put(message)
         except ClientLost:
-            message = Gone("lost")
+            message = Disconnect("lost")
         if message.how != "closed":
             self._lost.set_result(message)
-        self._halt_by(message)
-        await self._inlet.put(message)
+        self._stop_for(message)
+        await self._inbound.put(message)
 
     async def _answered(self, message: str | bytes) -> bool:
         """Whether a message needed no worker. ``session.end`` does not wait for one."""
@@ -240,15 +240,15 @@ class Conversation:
         except Refused:
             return False
         if isinstance(command, client_messages.EndMessage):
-            self._halt_by("end")
+            self._stop_for("end")
         if not isinstance(command, client_messages.Ping):
             return False
         await self._client.perform(self._protocol.receive_text(message))
         return True
 
-    def _halt_by(self, why: Halt) -> None:
-        if not self._halt.done():
-            self._halt.set_result(why)
+    def _stop_for(self, why: StopReason) -> None:
+        if not self._stop_reason.done():
+            self._stop_reason.set_result(why)
 
     # Piping
 
@@ -262,7 +262,9 @@ class Conversation:
                 self._protocol.accepted(_info(session))
                 await self._client.send(greeting)
             self._log.info("speech socket joined to its worker")
-            await self._pipe(session, worker, Pipe(self._client, self._inlet, worker, flow), spawn)
+            await self._pipe(
+                session, worker, Pipe(self._client, self._inbound, worker, flow), spawn
+            )
         except ClientLost:
             pass
         finally:
@@ -270,7 +272,7 @@ class Conversation:
             self._gateway.metrics.piped(flow.up, flow.down)
         self._log.info("speech socket closed", bytes_up=flow.up, bytes_down=flow.down)
         if not self._outlived():
-            await self._look(session)
+            await self._poll_again(session)
 
     def _outlived(self) -> bool:
         """Whether the session goes on although this client is gone."""
@@ -282,7 +284,7 @@ class Conversation:
         self, session: Session, worker: ClientConnection, pipe: Pipe, spawn: Spawn
     ) -> None:
         spawn(pipe.keep_alive())
-        up, down = spawn(pipe.upward()), spawn(pipe.downward())
+        up, down = spawn(pipe.client_to_worker()), spawn(pipe.worker_to_client())
         halves: set[asyncio.Future[Any]] = {up, down, self._lost}
         await asyncio.wait(halves, return_when=asyncio.FIRST_COMPLETED)
         if self._lost.done():
@@ -290,7 +292,7 @@ class Conversation:
         if down.done():
             await self._worker_gone(session, down.result())
             return
-        gone: Gone = up.result()
+        gone: Disconnect = up.result()
         await worker.close(gone.code if gone.code in _PASSED_ON else 1000)
 
     async def _worker_gone(self, session: Session, gone: WorkerGone) -> None:
@@ -300,21 +302,21 @@ class Conversation:
         self._log.warning("worker connection lost")
         loop = asyncio.get_running_loop()
         patience = loop.time() + TRUE_END_S
-        now = await self._looked_at(session)
+        now = await self._polled(session)
         while now.status == "started" and loop.time() < patience:
-            await asyncio.sleep(LOOK_AGAIN_S[1])
-            now = await self._looked_at(session)
+            await asyncio.sleep(POLL_AGAIN_S[1])
+            now = await self._polled(session)
         await self._say_ended(now)
 
-    async def _looked_at(self, session: Session) -> Session:
-        await self._services.supervisor.look([session])
+    async def _polled(self, session: Session) -> Session:
+        await self._services.supervisor.poll([session])
         return await self._services.store.session(session.id) or session
 
-    async def _look(self, session: Session) -> None:
+    async def _poll_again(self, session: Session) -> None:
         """See to it that a session that has ended frees its slot at once."""
-        for pause in LOOK_AGAIN_S:
+        for pause in POLL_AGAIN_S:
             await asyncio.sleep(pause)
-            if (await self._looked_at(session)).status != "started":
+            if (await self._polled(session)).status != "started":
                 return
 
     # Ends

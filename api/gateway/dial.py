@@ -85,7 +85,7 @@ class Dialer:
                 except (OSError, WebSocketException, TimeoutError, Refused) as error:
                     self._log.warning("worker not reached", error=_described(error))
                 # It may be gone, or know of an end that we do not.
-                await services.supervisor.look([session])
+                await services.supervisor.poll([session])
                 session = await self._current()
             if services.now() >= deadline:
                 raise NotServed(session)

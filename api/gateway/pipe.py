@@ -1,6 +1,6 @@
-"""Speech on its way from a client to a worker: a bounded inlet, and the pipe both ways.
+"""Speech on its way from a client to a worker: a bounded queue, and the pipe both ways.
 
-Nothing here queues without bound. A worker that does not read fills the inlet, then the network;
+Nothing here queues without bound. A worker that does not read fills the queue, then the network;
 then the client is not read either. A client that does not read stops us reading from the worker.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from api.gateway.client import ClientSocket, Gone
+from api.gateway.client import ClientSocket, Disconnect
 
 MAX_EARLY_BYTES = 16 * 2**20
 """What is kept for a worker that is still starting: five minutes of speech at 16 kHz."""
@@ -25,17 +25,17 @@ PATIENCE_S = 20.0
 """Time for a worker to answer a ping, and to take a client's last words."""
 
 
-class Inlet:
+class InboundQueue:
     """The client's messages in order, and last how its connection ended. Bounded in bytes; one
     message always fits."""
 
     def __init__(self, limit: int = MAX_EARLY_BYTES) -> None:
         self._limit = limit
-        self._items: deque[str | bytes | Gone] = deque()
+        self._items: deque[str | bytes | Disconnect] = deque()
         self._size = 0
         self._changed = asyncio.Condition()
 
-    async def put(self, item: str | bytes | Gone) -> None:
+    async def put(self, item: str | bytes | Disconnect) -> None:
         """Add one; waits until there is room."""
         size = _size(item)
         async with self._changed:
@@ -45,7 +45,7 @@ class Inlet:
             self._size += size
             self._changed.notify_all()
 
-    async def get(self) -> str | bytes | Gone:
+    async def get(self) -> str | bytes | Disconnect:
         """Take the oldest; waits until there is one."""
         async with self._changed:
             while not self._items:
@@ -60,9 +60,9 @@ class Inlet:
         self._limit = 0
 
 
-def _size(item: str | bytes | Gone) -> int:
+def _size(item: str | bytes | Disconnect) -> int:
     """Bytes of memory, so that very many empty messages count as well."""
-    return 0 if isinstance(item, Gone) else sys.getsizeof(item)
+    return 0 if isinstance(item, Disconnect) else sys.getsizeof(item)
 
 
 @dataclass(frozen=True)
@@ -85,21 +85,21 @@ class Pipe:
     """Joins a client and its worker until either goes."""
 
     def __init__(
-        self, client: ClientSocket, inlet: Inlet, worker: ClientConnection, flow: Flow
+        self, client: ClientSocket, inbound: InboundQueue, worker: ClientConnection, flow: Flow
     ) -> None:
         self._client = client
-        self._inlet = inlet
+        self._inbound = inbound
         self._worker = worker
         self._flow = flow
         self._reading = False
         self._heard_at = asyncio.get_running_loop().time()
 
-    async def upward(self) -> Gone:
+    async def client_to_worker(self) -> Disconnect:
         """Pass the client's messages on; returns when it said goodbye and all is passed on."""
-        self._inlet.pass_through()
+        self._inbound.pass_through()
         while True:
-            message = await self._inlet.get()
-            if isinstance(message, Gone):
+            message = await self._inbound.get()
+            if isinstance(message, Disconnect):
                 return message
             try:
                 await self._worker.send(message)
@@ -109,7 +109,7 @@ class Pipe:
             self._flow.up += len(message)
             self._heard_at = asyncio.get_running_loop().time()
 
-    async def downward(self) -> WorkerGone:
+    async def worker_to_client(self) -> WorkerGone:
         """Pass the worker's messages on; returns when it is gone.
 
         Raises:

@@ -1,1 +1,1 @@
-"""HTTP in general: errors, envelope, limits, the sockets it listens on."""
+"""HTTP in general: errors, middleware, limits, the sockets it listens on."""

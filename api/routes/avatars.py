@@ -13,8 +13,8 @@ from api.auth import CallerDep
 from api.avatars.decode import MAX_BYTES, too_large
 from api.container.deps import ServicesDep
 from api.http.body_limit import PHOTO_BYTES
-from api.http.documented import documented
 from api.http.errors import api_error
+from api.http.openapi_errors import openapi_errors
 from api.records import Avatar
 
 router = APIRouter(prefix="/v1/avatars", tags=["avatars"])
@@ -112,7 +112,7 @@ _UPLOAD_BODY = {
 @router.post(
     "/upload-face",
     response_model=UploadAnswer,
-    responses=documented(
+    responses=openapi_errors(
         "INVALID_JSON",
         "INVALID_BODY",
         "IMAGE_REQUIRED",
@@ -149,7 +149,7 @@ async def upload_face(request: Request, caller: CallerDep, services: ServicesDep
     "",
     response_model=AvatarsAnswer,
     response_model_exclude_unset=True,
-    responses=documented(),
+    responses=openapi_errors(),
 )
 async def list_avatars(caller: CallerDep, services: ServicesDep) -> dict[str, Any]:
     """Public avatars and the account's own."""
@@ -164,7 +164,7 @@ async def list_avatars(caller: CallerDep, services: ServicesDep) -> dict[str, An
 @router.delete(
     "/{avatar_id:path}",
     response_model=DeletedAnswer,
-    responses=documented("AVATAR_ACCESS_DENIED", "AVATAR_NOT_FOUND"),
+    responses=openapi_errors("AVATAR_ACCESS_DENIED", "AVATAR_NOT_FOUND"),
 )
 async def delete_avatar(
     avatar_id: Annotated[str, Path(description="may contain slashes, plain or as %2F")],

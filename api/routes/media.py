@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse
 
 from api.avatars.links import Picture
 from api.container.deps import ServicesDep
-from api.http.documented import documented
+from api.http.openapi_errors import openapi_errors
 
 router = APIRouter(prefix="/media/avatars", tags=["media"])
 
@@ -23,7 +23,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
     304: {"description": "The picture is the one in If-None-Match"},
     307: {"description": "The picture is in a bucket; the link there works for 15 minutes"},
-    **documented("LINK_EXPIRED", "AVATAR_NOT_FOUND", keyed=False),
+    **openapi_errors("LINK_EXPIRED", "AVATAR_NOT_FOUND", keyed=False),
 }
 
 Exp = Annotated[str, Query(description="when the link expires, Unix seconds")]

@@ -21,8 +21,8 @@ from api.auth import Caller, CallerDep
 from api.avatars.service import MAX_ID
 from api.container.deps import ServicesDep
 from api.container.services import Services
-from api.http.documented import documented
 from api.http.errors import ApiError, api_error
+from api.http.openapi_errors import openapi_errors
 from api.records import Account, Avatar, RoomOrder
 from api.routes.console import page
 from api.secret import token_digest
@@ -72,7 +72,7 @@ class PreviewAnswer(BaseModel):
     tags=["avatars"],
     summary="A link that shows an avatar speaking",
     response_model=PreviewAnswer,
-    responses=documented(
+    responses=openapi_errors(
         "INVALID_JSON",
         "INVALID_BODY",
         "AVATAR_REQUIRED",

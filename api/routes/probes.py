@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from api.container.deps import ServicesDep
-from api.http.documented import documented
+from api.http.openapi_errors import openapi_errors
 from api.metrics import CONTENT_TYPE
 
 logger = structlog.get_logger(__name__)
@@ -49,7 +49,7 @@ class Ping(BaseModel):
     status: Literal["ready", "draining"]
 
 
-@router.get("/healthz", response_model=Alive, responses=documented(keyed=False))
+@router.get("/healthz", response_model=Alive, responses=openapi_errors(keyed=False))
 async def healthz() -> dict[str, bool]:
     """The process and its event loop are alive."""
     return {"ok": True}
@@ -58,7 +58,7 @@ async def healthz() -> dict[str, bool]:
 @router.get(
     "/readyz",
     response_model=Ready,
-    responses={**documented(keyed=False), 503: {"model": NotReady, "description": "not ready"}},
+    responses={**openapi_errors(keyed=False), 503: {"model": NotReady, "description": "not ready"}},
 )
 async def readyz(services: ServicesDep) -> Any:
     """Whether sessions can be created; if not, what is missing: `store`, `media`, `workers`."""
@@ -86,7 +86,7 @@ async def readyz(services: ServicesDep) -> Any:
 @router.get(
     "/ping",
     response_model=Ping,
-    responses={**documented(keyed=False), 503: {"model": Ping, "description": "draining"}},
+    responses={**openapi_errors(keyed=False), 503: {"model": Ping, "description": "draining"}},
 )
 async def ping(services: ServicesDep) -> Any:
     """For load balancers: 200 while requests are served, 503 once the process is going."""
@@ -99,7 +99,7 @@ async def ping(services: ServicesDep) -> Any:
     "/metrics",
     response_class=Response,
     responses={
-        **documented(keyed=False),
+        **openapi_errors(keyed=False),
         200: {"description": "Prometheus text", "content": {"text/plain": {}}},
     },
 )

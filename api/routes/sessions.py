@@ -10,8 +10,8 @@ from fastapi import APIRouter, Path, Query, Request
 from api.auth import CallerDep
 from api.container.deps import ServicesDep
 from api.container.services import Services
-from api.http.documented import documented
 from api.http.errors import api_error
+from api.http.openapi_errors import openapi_errors
 from api.records import Session, SessionStatus
 from api.sessions.answers import (
     CreateAnswer,
@@ -50,7 +50,7 @@ SessionId = Annotated[str, Path(description="`sess_…`")]
     response_model=CreateAnswer,
     response_model_exclude_unset=True,
     summary="Create and start a session",
-    responses=documented(
+    responses=openapi_errors(
         "INVALID_JSON",
         "INVALID_BODY",
         "AVATAR_REQUIRED",
@@ -112,7 +112,7 @@ async def create(request: Request, services: ServicesDep, caller: CallerDep) -> 
     return {
         "success": True,
         "session": shown,
-        "usage": create_usage(created.standing, caller.plan),
+        "usage": create_usage(created.quota, caller.plan),
         "message": "Session created successfully",
     }
 
@@ -121,7 +121,7 @@ async def create(request: Request, services: ServicesDep, caller: CallerDep) -> 
     "",
     response_model=SessionsAnswer,
     summary="List sessions",
-    responses=documented("INVALID_QUERY"),
+    responses=openapi_errors("INVALID_QUERY"),
 )
 async def listing(
     services: ServicesDep,
@@ -144,7 +144,7 @@ async def listing(
     "/{session_id}",
     response_model=SessionAnswer,
     summary="Look at a session",
-    responses=documented("SESSION_NOT_FOUND"),
+    responses=openapi_errors("SESSION_NOT_FOUND"),
 )
 async def one(session_id: SessionId, services: ServicesDep, caller: CallerDep) -> dict[str, Any]:
     """Neither its token nor its room is told again."""
@@ -156,7 +156,7 @@ async def one(session_id: SessionId, services: ServicesDep, caller: CallerDep) -
     "/{session_id}/end",
     response_model=EndAnswer,
     summary="End a session",
-    responses=documented("SESSION_NOT_STARTED", "SESSION_NOT_FOUND"),
+    responses=openapi_errors("SESSION_NOT_STARTED", "SESSION_NOT_FOUND"),
 )
 async def end(session_id: SessionId, services: ServicesDep, caller: CallerDep) -> dict[str, Any]:
     """May be repeated. A body is ignored."""
@@ -170,7 +170,7 @@ async def end(session_id: SessionId, services: ServicesDep, caller: CallerDep) -
 
 _STARTING: dict[str, Any] = {
     "response_model": StartAnswer,
-    "responses": documented(
+    "responses": openapi_errors(
         "SESSION_ENDED",
         "INSUFFICIENT_MINUTES",
         "SESSION_NOT_FOUND",

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.auth import CallerDep
 from api.container.deps import ServicesDep
 from api.container.services import Services
-from api.http.documented import documented
+from api.http.openapi_errors import openapi_errors
 from api.records import AspectRatio, Plan, Session, Usage
 from api.sessions.answers import (
     UNLIMITED,
@@ -117,7 +117,7 @@ class UsageAnswer(_Shape):
     response_model=UsageAnswer,
     response_model_exclude_unset=True,
     summary="Minutes, sessions and avatars of this period",
-    responses=documented(),
+    responses=openapi_errors(),
 )
 async def usage(services: ServicesDep, caller: CallerDep) -> dict[str, Any]:
     """Minutes are whole: running sessions count as they would be billed now."""

@@ -17,8 +17,8 @@ from starlette.applications import Starlette
 
 from api.container.deps import ServicesDep
 from api.container.services import Services
-from api.http.documented import documented
 from api.http.errors import ApiError, api_error
+from api.http.openapi_errors import openapi_errors
 from api.records import Session
 from api.secret import token_digest
 from api.sessions.watch_links import WatchLinks
@@ -117,7 +117,7 @@ async def preflight() -> Response:
     status_code=201,
     response_class=Response,
     responses={
-        **documented(
+        **openapi_errors(
             "BAD_OFFER",
             "WATCH_LINK_INVALID",
             "SESSION_NOT_FOUND",
@@ -150,7 +150,7 @@ async def join(request: Request, services: ServicesDep, session: Watched) -> Res
 @router.delete(
     "/whep/{session_id}/{viewer_id}",
     response_class=Response,
-    responses=documented(
+    responses=openapi_errors(
         "WATCH_LINK_INVALID", "VIEWER_NOT_FOUND", "SESSION_NOT_FOUND", "NO_CAPACITY", keyed=False
     ),
 )

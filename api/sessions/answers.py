@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.records import AspectRatio, EndReason, Plan, Session, SessionStatus, Standing
+from api.records import AspectRatio, EndReason, Plan, QuotaSnapshot, Session, SessionStatus
 
 UNLIMITED = 1_000_000
 """Stands for unlimited minutes, beside ``"unlimited": true``: typed clients expect a number."""
@@ -206,11 +206,11 @@ def concurrency_view(running: int, plan: Plan) -> dict[str, int]:
     }
 
 
-def create_usage(standing: Standing, plan: Plan) -> dict[str, Any]:
+def create_usage(quota: QuotaSnapshot, plan: Plan) -> dict[str, Any]:
     """A ``CreateUsage``."""
-    left = standing.minutes_left
+    left = quota.minutes_left
     return {
-        "concurrency": concurrency_view(standing.running, plan),
+        "concurrency": concurrency_view(quota.running, plan),
         "minutes": {"total_remaining": UNLIMITED, "unlimited": True}
         if left is None
         else {"total_remaining": left},

@@ -24,9 +24,9 @@ from api.records import (
     Avatar,
     EndReason,
     NewSession,
+    QuotaSnapshot,
     Session,
     SessionStatus,
-    Standing,
 )
 from api.secret import Secret, token_digest
 from api.sessions.body import CreateBody, RoomRules
@@ -62,8 +62,8 @@ TRY_AGAIN = "try_again"
 """Stands for a speech address as long as there is none."""
 
 
-class Look(Protocol):
-    """``Supervisor.look``."""
+class Poll(Protocol):
+    """``Supervisor.poll``."""
 
     def __call__(self, sessions: Sequence[Session]) -> Awaitable[None]:
         """Ask the workers how these fare, and act on it."""
@@ -79,7 +79,7 @@ class Created:
     ws_uri: str
     room: dict[str, str] | None = field(repr=False)
     """What the answer says of the room; None: nothing."""
-    standing: Standing
+    quota: QuotaSnapshot
 
 
 class Sessions:
@@ -111,7 +111,7 @@ class Sessions:
             settings, secret, store, dispatcher, metrics, livekit, avatars, now, self._tell
         )
         self._background: set[asyncio.Task[Any]] = set()
-        self.look: Look | None = None
+        self.poll: Poll | None = None
         """How to find out about sessions that have ended on their worker just now."""
         self.draining = False
         """The process is going: no new sessions."""
@@ -178,7 +178,7 @@ class Sessions:
             avatar = await self._avatar_of_image(caller, body)
         new = replace(new, avatar_id=avatar.id)
         stored = await self._stored(caller, new, avatar)
-        return await self._created(caller, stored.session, stored.standing)
+        return await self._created(caller, stored.session, stored.quota)
 
     async def _stored(self, caller: Caller, new: NewSession, avatar: Avatar) -> Stored:
         """Reserve and place, whatever becomes of the one who asked."""
@@ -208,7 +208,7 @@ class Sessions:
             except ConcurrencyReached as error:
                 if last:
                     raise self._concurrency_reached(error.current, error.maximum) from None
-                await self._look_again(caller)
+                await self._poll_again(caller)
         raise AssertionError
 
     async def _repeated(self, new: NewSession) -> Session | None:
@@ -234,14 +234,14 @@ class Sessions:
                 return
             if last:
                 raise self._concurrency_reached(running, caller.plan.concurrency)
-            await self._look_again(caller)
+            await self._poll_again(caller)
 
-    async def _look_again(self, caller: Caller) -> None:
+    async def _poll_again(self, caller: Caller) -> None:
         """A session that has just ended on its worker does not block a new one."""
-        if self.look is None:
+        if self.poll is None:
             return
         running, _ = await self._store.sessions_of(caller.account.id, "started", 500, 0)
-        await self.look(running)
+        await self.poll(running)
 
     async def _avatar_of_image(self, caller: Caller, body: CreateBody) -> Avatar:
         if not caller.plan.images_in_sessions:
@@ -266,15 +266,15 @@ class Sessions:
         return session
 
     async def _created(
-        self, caller: Caller, session: Session, standing: Standing | None = None
+        self, caller: Caller, session: Session, quota: QuotaSnapshot | None = None
     ) -> Created:
-        if standing is None:
-            standing = (await self._store.usage(caller.account, caller.plan, self._now())).standing
+        if quota is None:
+            quota = (await self._store.usage(caller.account, caller.plan, self._now())).quota
         token = self._secret.session_token(session.id)
         gateway = self._settings.ws_uri == "gateway"
         # The gateway takes speech before the worker is there.
         ws_uri = self._settings.gateway_url if gateway else self.ws_uri(session)
-        return Created(session, token, ws_uri, self._room_view(session), standing)
+        return Created(session, token, ws_uri, self._room_view(session), quota)
 
     def _room_view(self, session: Session) -> dict[str, str] | None:
         if session.platform == "local":
@@ -320,7 +320,7 @@ class Sessions:
             except ConcurrencyReached as error:
                 if last:
                     raise self._concurrency_reached(error.current, error.maximum) from None
-                await self._look_again(caller)
+                await self._poll_again(caller)
         if not begun or room is None:
             return session
         return await self._placements.place(session, room, avatar, self._store.unstart_session)

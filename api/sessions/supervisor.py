@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from api.dispatch.port import Dispatcher, Report
+from api.dispatch.port import Dispatcher, WorkerReport
 from api.metrics import ApiMetrics
 from api.plans import Plans
 from api.records import EndReason, Session
@@ -55,13 +55,13 @@ class Supervisor:
         self._seen_s = min(_SEEN_S, settings.heartbeat_s / 3)
         self._exhausted: dict[str, datetime] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        sessions.look = self.look
+        sessions.poll = self.poll
 
     def start(self) -> None:
         """Begin to look. ``aclose`` stops it."""
         self._since = self._now()
         every = (
-            (self._settings.look_s, self.look_at_all, "look"),
+            (self._settings.look_s, self.poll_all, "look"),
             (self._settings.minutes_check_s, self.check_minutes, "minutes"),
             (self._settings.sweep_s, self.sweep_created, "sweep"),
         )
@@ -88,18 +88,18 @@ class Supervisor:
 
     # Steps
 
-    async def look_at_all(self) -> None:
+    async def poll_all(self) -> None:
         """Look at every running session once."""
-        await self.look(await self._store.running_sessions())
+        await self.poll(await self._store.running_sessions())
 
-    async def look(self, sessions: Sequence[Session]) -> None:
+    async def poll(self, sessions: Sequence[Session]) -> None:
         """Ask the workers how these running sessions fare, and act on what they say and on what
         the clock says."""
         placed = [session for session in sessions if session.worker is not None]
-        reports: Mapping[str, Report] = {}
+        reports: Mapping[str, WorkerReport] = {}
         if placed:
             try:
-                reports = await self._dispatcher.look(placed)
+                reports = await self._dispatcher.poll(placed)
             except Exception as error:
                 # What the clock says still holds.
                 self._metrics.supervisor_failed()
@@ -144,7 +144,7 @@ class Supervisor:
 
     # One session
 
-    async def _apply(self, session: Session, report: Report | None, now: datetime) -> None:
+    async def _apply(self, session: Session, report: WorkerReport | None, now: datetime) -> None:
         if session.status != "started" or session.started_at is None:
             return
         heard = report is not None and report.state in ("starting", "running")
@@ -171,7 +171,7 @@ class Supervisor:
         await self._sessions.finish(session, reason, at, tell=tell)
 
     def _verdict(
-        self, session: Session, report: Report | None, now: datetime
+        self, session: Session, report: WorkerReport | None, now: datetime
     ) -> tuple[EndReason, datetime] | None:
         """Why and since when the session is over; None: it goes on."""
         began = session.started_at or now
@@ -208,7 +208,7 @@ class Supervisor:
     def _recent(self, seen: datetime, then: datetime) -> bool:
         return then - seen <= timedelta(seconds=self._settings.heartbeat_s)
 
-    async def _note(self, session: Session, report: Report, now: datetime) -> None:
+    async def _note(self, session: Session, report: WorkerReport, now: datetime) -> None:
         news = (
             (report.ready and session.ready_at is None)
             or (report.ws_uri is not None and session.ws_uri is None)

@@ -17,10 +17,10 @@ from api.records import (
     EndReason,
     NewSession,
     Plan,
+    QuotaSnapshot,
     RoomOrder,
     Session,
     SessionStatus,
-    Standing,
     Usage,
 )
 
@@ -64,13 +64,13 @@ class Stored:
     """What a create came to."""
 
     session: Session
-    standing: Standing | None = None
+    quota: QuotaSnapshot | None = None
     """None: the answer to a repeated request; ``session`` is the first one's."""
 
     @property
     def new(self) -> bool:
         """Whether this call created it."""
-        return self.standing is not None
+        return self.quota is not None
 
 
 class Store(Protocol):

@@ -9,7 +9,16 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from api.records import UNBILLED, Account, EndReason, NewSession, Plan, RoomOrder, Session, Standing
+from api.records import (
+    UNBILLED,
+    Account,
+    EndReason,
+    NewSession,
+    Plan,
+    QuotaSnapshot,
+    RoomOrder,
+    Session,
+)
 from api.store import statements
 from api.store.engine import Database
 from api.store.ledger import balance, charge
@@ -21,8 +30,8 @@ from api.store.port import (
     SessionOver,
     Stored,
 )
+from api.store.room_cipher import RoomCipher
 from api.store.rows import SESSION_BY_ID, SESSION_LOCKED, as_session, lock_account
-from api.store.sealing import Sealer
 
 IDEMPOTENCY_KEPT = timedelta(hours=24)
 """How long an idempotency key answers with its first session."""
@@ -43,7 +52,7 @@ class SessionTables:
     """The store's part for the life of a session."""
 
     _database: Database
-    _sealer: Sealer
+    _room_cipher: RoomCipher
 
     async def create_session(self, new: NewSession, plan: Plan, now: datetime) -> Stored:
         """Store a session if minutes and concurrency allow, atomically with every other create.
@@ -93,14 +102,14 @@ class SessionTables:
                 statements.INSERT,
                 {
                     **values,
-                    "room": self._sealer.seal(new.room),
+                    "room": self._room_cipher.seal(new.room),
                     "token_digest": new.token_digest,
                     "fingerprint": new.fingerprint,
                     "idempotency_key": new.idempotency_key,
                     "request_digest": new.request_digest,
                 },
             )
-            return Stored(session, Standing(len(running) + new.start, left))
+            return Stored(session, QuotaSnapshot(len(running) + new.start, left))
 
         return await self._database.write(work)
 
@@ -202,7 +211,7 @@ class SessionTables:
             StoreError: the installation's secret was changed since the session was created.
         """
         row = await self._database.row(statements.ROOM, {"session_id": session_id})
-        return None if row is None else self._sealer.open(row.platform, row.room)
+        return None if row is None else self._room_cipher.open(row.platform, row.room)
 
     async def note_seen(
         self,

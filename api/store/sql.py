@@ -16,8 +16,8 @@ from api.store.engine import Database, database_url
 from api.store.ledger import LARGEST_GRANT, Balance, balance, grant
 from api.store.migrate import require_current
 from api.store.periods import billing_period
+from api.store.room_cipher import RoomCipher
 from api.store.rows import SESSION_BY_ID, as_session, lock_account, select_sessions
-from api.store.sealing import Sealer
 from api.store.sessions import SessionTables, minutes_between
 from api.store.tables import sessions
 
@@ -51,9 +51,9 @@ _TOKEN_DIGEST = select(sessions.c.token_digest).where(sessions.c.id == bindparam
 class SqlStore(AccountTables, SessionTables, AvatarTables):
     """``api.store.port.Store`` over SQLAlchemy. Belongs to the event loop it was opened in."""
 
-    def __init__(self, database: Database, sealer: Sealer) -> None:
+    def __init__(self, database: Database, room_cipher: RoomCipher) -> None:
         self._database = database
-        self._sealer = sealer
+        self._room_cipher = room_cipher
 
     async def check(self) -> None:
         """Raises ``StoreError`` when the database does not answer or its schema is not ours."""
@@ -179,4 +179,4 @@ async def open_store(url: str, seal_key: bytes | None = None) -> SqlStore:
         StoreError: the URL cannot be used.
     """
     database = Database(database_url(url))
-    return SqlStore(database, Sealer(seal_key or secrets.token_bytes(32)))
+    return SqlStore(database, RoomCipher(seal_key or secrets.token_bytes(32)))

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from api.records import Bill, Session
 
 
-class Moment(TypeDecorator[datetime]):
+class UtcDateTime(TypeDecorator[datetime]):
     """A point in time: aware in Python, UTC in the database (SQLite knows no time zones)."""
 
     impl = DateTime(timezone=True)
@@ -60,7 +60,7 @@ def _from_text(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text + "+00:00")
 
 
-class Label(TypeDecorator[str]):
+class SafeText(TypeDecorator[str]):
     """Text that may come from outside: ids in paths, keys in headers.
 
     What no database can hold (a NUL, half a surrogate pair) is replaced, so that asking for such an
@@ -90,10 +90,10 @@ metadata = MetaData(
 accounts = Table(
     "accounts",
     metadata,
-    Column("id", Label, primary_key=True),
-    Column("name", Label, nullable=False, unique=True),
-    Column("plan_key", Label, nullable=False),
-    Column("created_at", Moment, nullable=False),
+    Column("id", SafeText, primary_key=True),
+    Column("name", SafeText, nullable=False, unique=True),
+    Column("plan_key", SafeText, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
     Column("anchor_day", Integer),
     CheckConstraint("anchor_day BETWEEN 1 AND 28", name="anchor_day"),
 )
@@ -101,30 +101,30 @@ accounts = Table(
 api_keys = Table(
     "api_keys",
     metadata,
-    Column("id", Label, primary_key=True),
-    Column("account_id", Label, ForeignKey("accounts.id"), nullable=False, index=True),
-    Column("name", Label, nullable=False),
+    Column("id", SafeText, primary_key=True),
+    Column("account_id", SafeText, ForeignKey("accounts.id"), nullable=False, index=True),
+    Column("name", SafeText, nullable=False),
     Column("digest", LargeBinary, nullable=False, unique=True),
-    Column("hint", Label, nullable=False),
-    Column("created_at", Moment, nullable=False),
-    Column("expires_at", Moment),
-    Column("revoked_at", Moment),
+    Column("hint", SafeText, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
 )
 
 avatars = Table(
     "avatars",
     metadata,
-    Column("id", Label, primary_key=True),
+    Column("id", SafeText, primary_key=True),
     # None: public.
-    Column("account_id", Label, ForeignKey("accounts.id")),
-    Column("ratio", Label, nullable=False),
-    Column("digest", Label, nullable=False),
-    Column("original_key", Label, nullable=False),
-    Column("image_key", Label, nullable=False),
-    Column("preview_key", Label, nullable=False),
-    Column("created_at", Moment, nullable=False),
+    Column("account_id", SafeText, ForeignKey("accounts.id")),
+    Column("ratio", SafeText, nullable=False),
+    Column("digest", SafeText, nullable=False),
+    Column("original_key", SafeText, nullable=False),
+    Column("image_key", SafeText, nullable=False),
+    Column("preview_key", SafeText, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
     # A deleted avatar still counts as made in its period.
-    Column("deleted_at", Moment),
+    Column("deleted_at", UtcDateTime),
     Index(None, "account_id", "created_at"),
     Index(None, "account_id", "digest"),
 )
@@ -132,35 +132,35 @@ avatars = Table(
 sessions = Table(
     "sessions",
     metadata,
-    Column("id", Label, primary_key=True),
-    Column("account_id", Label, ForeignKey("accounts.id"), nullable=False),
+    Column("id", SafeText, primary_key=True),
+    Column("account_id", SafeText, ForeignKey("accounts.id"), nullable=False),
     # No foreign key: every create would lock the row of an avatar that everybody uses.
-    Column("avatar_id", Label, nullable=False),
-    Column("status", Label, nullable=False),
-    Column("aspect_ratio", Label, nullable=False),
-    Column("platform", Label, nullable=False),
+    Column("avatar_id", SafeText, nullable=False),
+    Column("status", SafeText, nullable=False),
+    Column("aspect_ratio", SafeText, nullable=False),
+    Column("platform", SafeText, nullable=False),
     Column("metadata", JSON, nullable=False),
-    Column("created_at", Moment, nullable=False),
-    Column("started_at", Moment),
-    Column("expires_at", Moment),
-    Column("ready_at", Moment),
-    Column("seen_at", Moment),
-    Column("ended_at", Moment),
-    Column("end_reason", Label),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("expires_at", UtcDateTime),
+    Column("ready_at", UtcDateTime),
+    Column("seen_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("end_reason", SafeText),
     Column("minutes_used", Integer),
     Column("from_plan", Integer),
     Column("from_purchased", Integer),
-    Column("worker", Label),
-    Column("instance", Label),
-    Column("ws_uri", Label),
-    Column("watch_uri", Label),
+    Column("worker", SafeText),
+    Column("instance", SafeText),
+    Column("ws_uri", SafeText),
+    Column("watch_uri", SafeText),
     Column("max_minutes", Integer),
     # Address and token of the room, sealed; forgotten once a worker has them.
     Column("room", LargeBinary),
     Column("token_digest", LargeBinary, nullable=False),
-    Column("fingerprint", Label, nullable=False),
-    Column("idempotency_key", Label),
-    Column("request_digest", Label, nullable=False),
+    Column("fingerprint", SafeText, nullable=False),
+    Column("idempotency_key", SafeText),
+    Column("request_digest", SafeText, nullable=False),
     CheckConstraint("status IN ('created', 'started', 'ended')", name="status"),
     UniqueConstraint("account_id", "idempotency_key"),
     Index(None, "status", "created_at"),
@@ -177,17 +177,17 @@ minutes = Table(
     # The ledger: rows are added, never changed. What is left is always their sum.
     "minutes",
     metadata,
-    Column("id", Label, primary_key=True),
-    Column("account_id", Label, ForeignKey("accounts.id"), nullable=False),
-    Column("at", Moment, nullable=False),
+    Column("id", SafeText, primary_key=True),
+    Column("account_id", SafeText, ForeignKey("accounts.id"), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
     # grant: a package was bought; plan, package: a session was charged to either.
-    Column("kind", Label, nullable=False),
+    Column("kind", SafeText, nullable=False),
     # Grants above zero, charges below.
     Column("minutes", Integer, nullable=False),
     # The package's id (that of its grant), or "plan".
-    Column("source", Label, nullable=False),
-    Column("session_id", Label, ForeignKey("sessions.id")),
-    Column("note", Label, nullable=False),
+    Column("source", SafeText, nullable=False),
+    Column("session_id", SafeText, ForeignKey("sessions.id")),
+    Column("note", SafeText, nullable=False),
     CheckConstraint(
         "(kind = 'grant' AND minutes > 0 AND session_id IS NULL)"
         " OR (kind IN ('plan', 'package') AND minutes < 0 AND session_id IS NOT NULL)",
@@ -202,9 +202,9 @@ minutes = Table(
 preview_links = Table(
     "preview_links",
     metadata,
-    Column("id", Label, primary_key=True),
-    Column("account_id", Label, ForeignKey("accounts.id"), nullable=False),
-    Column("avatar_id", Label, nullable=False),
-    Column("expires_at", Moment, nullable=False, index=True),
-    Column("used_at", Moment),
+    Column("id", SafeText, primary_key=True),
+    Column("account_id", SafeText, ForeignKey("accounts.id"), nullable=False),
+    Column("avatar_id", SafeText, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False, index=True),
+    Column("used_at", UtcDateTime),
 )

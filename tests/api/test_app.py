@@ -271,7 +271,7 @@ class TestLog:
             if "room" in session:
                 secrets |= {url.partition("sig=")[2] for url in session["room"].values()}
             await client.put(f"/v1/sessions/{session['session_id']}/start")
-            await services.supervisor.look_at_all()
+            await services.supervisor.poll_all()
             await client.post(f"/v1/sessions/{session['session_id']}/end")
         dispatcher.refusal = RuntimeError(f"cannot join with {room_token}")
         body = {"avatar": SAMPLE, "room": livekit, "aspect_ratio": "3:4"}

@@ -79,7 +79,7 @@ def test_what_is_installed_is_what_can_be_installed(image):
 def test_the_files_in_the_image_are_a_whole_control_plane(image, tmp_path):
     copy_as_the_image_does(image, "runtime", tmp_path)
     program = """
-import api.cli, api.server, api.dispatch.choose, api.sessions.livekit_rooms, api.avatars.examiner
+import api.cli, api.server, api.dispatch.choose, api.sessions.livekit_rooms, api.avatars.face_worker
 import api.avatars.alignment, api.store.migrate
 print(api.server.__file__)
 """

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from api.dispatch.port import Capacity, NoWorker, Order, Placement, Report
+from api.dispatch.port import Capacity, NoWorker, Order, Placement, WorkerReport
 from api.records import PLATFORMS, AspectRatio, EndReason, Platform, Session
 
 
@@ -34,7 +34,7 @@ class FakeDispatcher:
         self.slots: int | None = None
         self.refusal: Exception | None = None
         self.end_failure: Exception | None = None
-        self.look_failure: Exception | None = None
+        self.poll_failure: Exception | None = None
         self.platforms: frozenset[Platform] = frozenset(PLATFORMS)
         self.addressed = True
         """Whether placements have addresses at once; False: as on a serverless endpoint."""
@@ -65,10 +65,10 @@ class FakeDispatcher:
         self.runs[order.session_id] = FakeRun(order)
         return self._placement(order.session_id) if self.addressed else Placement("fake", "i-1")
 
-    async def look(self, sessions: Sequence[Session]) -> Mapping[str, Report]:
+    async def poll(self, sessions: Sequence[Session]) -> Mapping[str, WorkerReport]:
         self.looks += 1
-        if self.look_failure is not None:
-            raise self.look_failure
+        if self.poll_failure is not None:
+            raise self.poll_failure
         return {session.id: self._report(session) for session in sessions}
 
     async def end(self, session: Session, reason: EndReason) -> None:
@@ -95,16 +95,16 @@ class FakeDispatcher:
             "fake", "i-1", "ws://127.0.0.1:1/v1/ws", f"http://127.0.0.1:1/whep/{session_id}"
         )
 
-    def _report(self, session: Session) -> Report:
+    def _report(self, session: Session) -> WorkerReport:
         run = self.runs.get(session.id)
         if run is None or run.state == "lost":
-            return Report("lost")
+            return WorkerReport("lost")
         if run.state == "ended":
-            return Report("ended", reason=run.reason, ended_at=run.ended_at)
+            return WorkerReport("ended", reason=run.reason, ended_at=run.ended_at)
         if run.state in ("silent", "starting"):
-            return Report(run.state)
+            return WorkerReport(run.state)
         at = self._placement(session.id)
-        return Report(
+        return WorkerReport(
             "running", ready=run.ready, instance="i-1", ws_uri=at.ws_uri, watch_uri=at.watch_uri
         )
 

@@ -32,8 +32,8 @@ def heard():
 """
 
 
-def examiner(body):
-    """The command of an examiner that does as it is told."""
+def face_worker(body):
+    """The command of a face worker that does as it is told."""
     return (sys.executable, "-c", SCRIPT + textwrap.dedent(body))
 
 
@@ -58,7 +58,7 @@ while True:
 
 @pytest.fixture
 async def portraits():
-    made = FacePortraits(1, time_limit_s=1.0, patience_s=10.0, command=examiner(WELL_BEHAVED))
+    made = FacePortraits(1, time_limit_s=1.0, patience_s=10.0, command=face_worker(WELL_BEHAVED))
     yield made
     await made.aclose()
 
@@ -122,7 +122,7 @@ async def test_each_photo_gets_its_own_answer_and_one_is_examined_at_a_time(port
 
 
 async def test_a_second_worker_goes_on_while_the_first_hangs():
-    portraits = FacePortraits(2, time_limit_s=5, command=examiner(WELL_BEHAVED))
+    portraits = FacePortraits(2, time_limit_s=5, command=face_worker(WELL_BEHAVED))
     stuck = asyncio.create_task(portraits.crop(b"hang", "1:1"))
     await asyncio.sleep(0.05)
     assert await portraits.crop(b"photo", "1:1") == b"photo"
@@ -133,7 +133,7 @@ async def test_a_second_worker_goes_on_while_the_first_hangs():
 
 
 async def test_a_photo_does_not_wait_for_its_turn_for_ever():
-    portraits = FacePortraits(1, time_limit_s=5, patience_s=0.5, command=examiner(WELL_BEHAVED))
+    portraits = FacePortraits(1, time_limit_s=5, patience_s=0.5, command=face_worker(WELL_BEHAVED))
     await portraits.crop(b"photo", "1:1")
     stuck = asyncio.create_task(portraits.crop(b"hang", "1:1"))
     await asyncio.sleep(0)
@@ -152,7 +152,7 @@ async def test_models_that_are_missing_are_told_and_asked_for_again(tmp_path):
         say(failed="the file cannot be fetched")
         sys.exit()
     """
-    portraits = FacePortraits(1, command=examiner(textwrap.dedent(script) + WELL_BEHAVED))
+    portraits = FacePortraits(1, command=face_worker(textwrap.dedent(script) + WELL_BEHAVED))
     error = await refusal(portraits.crop(b"photo", "1:1"))
     assert (error.status, error.code) == (503, "IMAGE_CHECK_UNAVAILABLE")
     (tmp_path / "there").touch()
@@ -164,7 +164,7 @@ async def test_a_slow_start_is_not_begun_anew_by_everyone_who_gave_up(tmp_path):
     """Files of many megabytes are fetched the first time."""
     starts = tmp_path / "starts"
     script = f"open({str(starts)!r}, 'a').write('x'); time.sleep(0.8)\n" + WELL_BEHAVED
-    portraits = FacePortraits(1, patience_s=0.3, command=examiner(script))
+    portraits = FacePortraits(1, patience_s=0.3, command=face_worker(script))
     assert (await refusal(portraits.crop(b"photo", "1:1"))).code == "IMAGE_CHECK_UNAVAILABLE"
     await asyncio.sleep(0.7)
     assert await portraits.crop(b"photo", "1:1") == b"photo"
@@ -190,7 +190,7 @@ async def test_closing_ends_the_process(portraits):
 async def test_the_real_process_ends_when_its_starter_is_killed():
     """Its standard input ends then."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "api.avatars.examiner"),
+        *(sys.executable, "-m", "api.avatars.face_worker"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,

@@ -13,7 +13,7 @@ import structlog
 from pydantic import SecretStr
 
 import api.dispatch.local
-import api.dispatch.resident
+import api.dispatch.worker_client
 from api.dispatch.local import LocalDispatcher
 from api.dispatch.port import Capacity, NoWorker, OrderRefused, RoomToJoin
 from api.settings import LocalSettings
@@ -66,7 +66,7 @@ async def dispatcher(*workers, look_s=0.05, **settings):
 def impatient(monkeypatch):
     """Workers are given up after a moment."""
     monkeypatch.setattr(api.dispatch.local, "END_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(api.dispatch.resident, "STATUS_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(api.dispatch.worker_client, "STATUS_TIMEOUT_S", 0.3)
 
 
 def free_port() -> int:
@@ -76,7 +76,7 @@ def free_port() -> int:
 
 
 async def report(dispatcher, session):
-    return (await dispatcher.look([session]))[session.id]
+    return (await dispatcher.poll([session]))[session.id]
 
 
 async def until(condition, what: str) -> None:
@@ -180,7 +180,7 @@ async def test_a_worker_that_refuses_is_passed_over():
         with pytest.raises(NoWorker):
             await local.place(order("sess_2"))
     async with worker() as one, worker() as two, dispatcher(one, two, look_s=60) as local:
-        await local.look([])
+        await local.poll([])
         await local.place(order("sess_0"))
         await two.worker.drain(0)
         await local.place(order("sess_1"))
@@ -257,12 +257,12 @@ async def test_the_ends_of_a_new_process_are_told_from_its_first_on():
             for n in range(2):
                 sessions.append(stored(await local.place(order(f"old_{n}")), f"old_{n}"))
                 await local.end(sessions[-1], "expired")
-            reports = await local.look(sessions)
+            reports = await local.poll(sessions)
             assert {each.reason for each in reports.values()} == {"expired"}
         async with worker(**ports):
             placement = await local.place(order("new"))
             await local.end(stored(placement, "new"), "room_empty")
-            reports = await local.look([*sessions, stored(placement, "new")])
+            reports = await local.poll([*sessions, stored(placement, "new")])
             assert reports["new"].reason == "room_empty"
             assert {reports["old_0"].state, reports["old_1"].state} == {"lost"}
 
@@ -277,10 +277,10 @@ async def test_many_sessions_are_one_question_to_each_worker():
         asked = {one.worker: 0, two.worker: 0}
         for each in asked:
             each.status = _counted(each, asked)
-        reports = await local.look(sessions)
+        reports = await local.poll(sessions)
         assert {each.state for each in reports.values()} == {"running"}
         assert list(asked.values()) == [1, 1]
-        await asyncio.gather(*(local.look(sessions) for _ in range(20)))
+        await asyncio.gather(*(local.poll(sessions) for _ in range(20)))
         assert max(asked.values()) <= 3, "calls that overlap share an answer"
 
 
@@ -387,7 +387,7 @@ async def test_an_answer_that_is_lost_with_its_connection_does_not_lose_the_sess
         Mute(one.port).running() as between,
         dispatcher(between.address, two, look_s=60) as local,
     ):
-        await local.look([])
+        await local.poll([])
         await asyncio.sleep(0.1)
         between.mode = "break at answers"
         placement = await local.place(order())
@@ -470,7 +470,7 @@ async def test_a_portrait_is_prepared_ahead_once():
     engine = SlowToPrepare()
     engine.go_on.set()
     async with worker(load_engine=lambda: engine) as one, dispatcher(one) as local:
-        await local.look([])
+        await local.poll([])
 
         async def found():
             return (await local.capacity()).workers == 1
@@ -485,7 +485,7 @@ async def test_a_portrait_is_prepared_for_one_aspect_ratio_after_the_other():
     engine = SlowToPrepare()
     engine.go_on.set()
     async with worker(load_engine=lambda: engine) as one, dispatcher(one) as local:
-        await local.look([])
+        await local.poll([])
 
         async def found():
             return (await local.capacity()).workers == 1

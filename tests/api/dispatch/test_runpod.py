@@ -58,9 +58,9 @@ class Rig:
         job.output, job.error = output, error
         self.platform._finish(job, status)
 
-    async def look(self, session, after_s=10.0):
+    async def poll(self, session, after_s=10.0):
         self.clock.time += after_s
-        return (await self.runpod.look([session]))[session.id]
+        return (await self.runpod.poll([session]))[session.id]
 
 
 @asynccontextmanager
@@ -140,7 +140,7 @@ async def test_a_wrong_key_is_said_loudly_and_shown_nowhere():
             with pytest.raises(NoWorker):
                 await rig.place()
             session = stored(Placement("runpod:job-1"))
-            assert (await rig.look(session)).state == "silent"
+            assert (await rig.poll(session)).state == "silent"
         loud = [line for line in logs if line["log_level"] == "error"]
         assert "AVATAR_API_RUNPOD__API_KEY" in loud[0]["event"]
         for secret in ("rp-another-key", TOKEN, "token-of-the-room"):
@@ -158,7 +158,7 @@ async def test_too_many_requests_are_waited_out_but_not_for_ever(rig):
     session = await rig.place()
     assert len(rig.platform.jobs) == 1
     rig.platform.refuse.extend([429])
-    assert (await rig.look(session)).state == "starting"
+    assert (await rig.poll(session)).state == "starting"
     rig.platform.refuse.extend([429] * 10)
     with pytest.raises(NoWorker):
         await rig.place("sess_2")
@@ -176,7 +176,7 @@ async def test_nobody_answers():
         with pytest.raises(NoWorker):
             await runpod.place(order(room=ROOM))
         session = stored(Placement("runpod:job-1"))
-        assert (await runpod.look([session]))["sess_1"].state == "silent"
+        assert (await runpod.poll([session]))["sess_1"].state == "silent"
         await asyncio.wait_for(runpod.end(session, "expired"), 5)
     finally:
         await runpod.aclose()
@@ -187,31 +187,31 @@ async def test_nobody_answers():
 
 async def test_a_job_from_the_queue_to_its_end(rig):
     session = await rig.place()
-    assert (await rig.look(session)).state == "starting"
+    assert (await rig.poll(session)).state == "starting"
     rig.tell(session, 1, "starting")
-    assert (await rig.look(session)).state == "starting"
+    assert (await rig.poll(session)).state == "starting"
     rig.tell(session, 2, "joining")
-    joining = await rig.look(session)
+    joining = await rig.poll(session)
     assert (joining.state, joining.ready, joining.ws_uri) == ("running", False, None)
     rig.tell(session, 3, "ready", ws=ADDRESSES)
-    ready = await rig.look(session)
+    ready = await rig.poll(session)
     assert (ready.state, ready.ready, ready.ws_uri) == ("running", True, ADDRESSES["proxy"])
     rig.tell(session, 4, "draining")
-    draining = await rig.look(session)
+    draining = await rig.poll(session)
     assert (draining.state, draining.ready, draining.ws_uri) == ("running", True, ready.ws_uri)
     ended_at = datetime.now(UTC) - timedelta(seconds=3)
     output = {"end_reason": "room_empty", "ended_at": ended_at.isoformat(), "usage": {}}
     rig.finish(session, "COMPLETED", output)
-    over = await rig.look(session)
+    over = await rig.poll(session)
     assert (over.state, over.reason, over.ended_at) == ("ended", "room_empty", ended_at)
 
 
 async def test_progress_that_comes_late_changes_nothing(rig):
     session = await rig.place()
     rig.tell(session, 3, "ready", ws=ADDRESSES)
-    assert (await rig.look(session)).ready
+    assert (await rig.poll(session)).ready
     rig.tell(session, 2, "joining")
-    late = await rig.look(session)
+    late = await rig.poll(session)
     assert (late.state, late.ready, late.ws_uri) == ("running", True, ADDRESSES["proxy"])
 
 
@@ -219,7 +219,7 @@ async def test_the_socket_the_operator_asked_for():
     async with rigged(socket="direct") as rig:
         session = await rig.place()
         rig.tell(session, 3, "ready", ws=ADDRESSES)
-        assert (await rig.look(session)).ws_uri == ADDRESSES["direct"]
+        assert (await rig.poll(session)).ws_uri == ADDRESSES["direct"]
 
 
 async def test_another_process_finds_the_session_again(rig):
@@ -229,7 +229,7 @@ async def test_another_process_finds_the_session_again(rig):
     settings = rig.runpod._settings
     other = RunPodDispatcher(settings, now=rig.clock)
     try:
-        found = (await other.look([session]))["sess_1"]
+        found = (await other.poll([session]))["sess_1"]
         assert (found.state, found.ready, found.ws_uri) == ("running", True, session.ws_uri)
     finally:
         await other.aclose()
@@ -248,7 +248,7 @@ async def test_a_job_that_failed(rig, error, reason):
     session = await rig.place()
     text = json.dumps({"error": {"code": error, "message": "what went wrong"}})
     rig.finish(session, "FAILED", error=text)
-    over = await rig.look(session)
+    over = await rig.poll(session)
     assert (over.state, over.reason) == ("ended", reason)
     assert over.detail == f"{error}: what went wrong"
 
@@ -256,7 +256,7 @@ async def test_a_job_that_failed(rig, error, reason):
 async def test_a_failure_that_is_not_ours_is_not_repeated(rig):
     session = await rig.place()
     rig.finish(session, "FAILED", error=f"Traceback … {TOKEN}")
-    over = await rig.look(session)
+    over = await rig.poll(session)
     assert (over.state, over.reason) == ("ended", "server_error")
     assert TOKEN not in over.detail
 
@@ -265,13 +265,13 @@ async def test_ends_that_runpod_decides(rig):
     now = datetime.now(UTC)
     cancelled = await rig.place("sess_1")
     rig.finish(cancelled, "CANCELLED")
-    assert (await rig.look(cancelled)).reason == "server_shutdown"
+    assert (await rig.poll(cancelled)).reason == "server_shutdown"
     late = dataclasses.replace(await rig.place("sess_2"), expires_at=now - timedelta(seconds=1))
     rig.finish(late, "TIMED_OUT")
-    assert (await rig.look(late)).reason == "expired"
+    assert (await rig.poll(late)).reason == "expired"
     early = dataclasses.replace(await rig.place("sess_3"), expires_at=now + timedelta(hours=1))
     rig.finish(early, "TIMED_OUT")
-    assert (await rig.look(early)).reason == "server_error"
+    assert (await rig.poll(early)).reason == "server_error"
 
 
 async def test_the_end_is_dated_by_runpods_durations_where_the_worker_is_silent(rig):
@@ -281,7 +281,7 @@ async def test_the_end_is_dated_by_runpods_durations_where_the_worker_is_silent(
     job.started = job.created + 60
     job.output, job.status, job.finished = None, "CANCELLED", job.created + 300
     rig.platform._now.added = 600  # it is noticed late
-    over = await rig.look(session)
+    over = await rig.poll(session)
     ran = (over.ended_at - session.started_at).total_seconds()
     assert ran == pytest.approx(300, abs=1)
 
@@ -290,34 +290,34 @@ async def test_a_job_that_has_vanished_is_lost(rig):
     session = await rig.place()
     rig.finish(session, "COMPLETED", {"end_reason": "expired"})
     rig.platform._now.added = 31 * 60
-    assert (await rig.look(session)).state == "lost"
+    assert (await rig.poll(session)).state == "lost"
 
 
 async def test_an_answer_that_is_an_error_is_silence_and_passes(rig):
     session = await rig.place()
     rig.platform.refuse.extend([500])
-    assert (await rig.look(session)).state == "silent"
-    assert (await rig.look(session)).state == "starting"
+    assert (await rig.poll(session)).state == "silent"
+    assert (await rig.poll(session)).state == "starting"
 
 
 async def test_a_running_job_is_asked_about_less_often_than_a_starting_one(rig):
     session = await rig.place()
     rig.platform.asked.clear()
     for _ in range(5):
-        await rig.look(session, 1.0)
+        await rig.poll(session, 1.0)
     assert len(rig.platform.asked) == 5
     rig.tell(session, 3, "ready", ws=ADDRESSES)
-    await rig.look(session, 1.0)
+    await rig.poll(session, 1.0)
     rig.platform.asked.clear()
     for _ in range(10):
-        assert (await rig.look(session, 1.0)).ready
+        assert (await rig.poll(session, 1.0)).ready
     assert len(rig.platform.asked) == 2
 
 
 async def test_what_is_no_job_is_asked_of_nobody(rig):
     for handle in ("http://127.0.0.1:8080", "runpod:../../health", "runpod:", None):
         session = stored(Placement("x"), worker=handle)
-        assert (await rig.look(session)).state == "silent"
+        assert (await rig.poll(session)).state == "silent"
         await rig.runpod.end(session, "expired")
     assert rig.platform.asked == []
 
@@ -412,7 +412,7 @@ async def test_a_session_on_a_real_worker_of_the_sdk(tmp_path):
             async with asyncio.timeout(30):
                 while True:
                     clock.time += 10
-                    report = (await runpod.look([session]))[session.id]
+                    report = (await runpod.poll([session]))[session.id]
                     if wanted(report):
                         return report
                     assert report.state in ("starting", "running"), report

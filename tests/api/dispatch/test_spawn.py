@@ -91,7 +91,7 @@ async def test_a_session_on_a_spawned_worker_that_dies_and_comes_back():
             os.kill(first, signal.SIGKILL)
             session = stored(placement)
             again = await local.place(order("sess_2"))
-            assert (await local.look([session]))["sess_1"].state == "lost"
+            assert (await local.poll([session]))["sess_1"].state == "lost"
             assert worker.pid != first
             assert again.instance != placement.instance
             assert (worker.address, again.ws_uri) == (address, placement.ws_uri)

@@ -46,7 +46,7 @@ def speech(samples: int = 160) -> str:
 
 @pytest.fixture
 async def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SpeechPath]:
-    monkeypatch.setattr(gateway_conversation, "LOOK_AGAIN_S", (0.01, 0.05))
+    monkeypatch.setattr(gateway_conversation, "POLL_AGAIN_S", (0.01, 0.05))
     async with store_of(tmp_path) as store:
         account = await store.create_account("test", "enterprise", utc_now())
         async with listening(SpeechPath(speech_services(store, tmp_path), account.id)) as path:

@@ -27,8 +27,8 @@ class Watched:
         self.run = dispatcher.runs[session_id]
         self._services = services
 
-    async def look(self) -> Session:
-        await self._services.supervisor.look_at_all()
+    async def poll(self) -> Session:
+        await self._services.supervisor.poll_all()
         return await self.session()
 
     async def session(self) -> Session:
@@ -48,15 +48,15 @@ async def watched(
 async def be_ready(watched: Watched, now: ApiTime) -> None:
     watched.run.ready = True
     now.advance(2)
-    assert (await watched.look()).ready_at == now()
+    assert (await watched.poll()).ready_at == now()
 
 
 async def test_ready_is_noted_once(watched: Watched, now: ApiTime) -> None:
-    assert (await watched.look()).ready_at is None
+    assert (await watched.poll()).ready_at is None
     await be_ready(watched, now)
     first = now()
     now.advance(30)
-    session = await watched.look()
+    session = await watched.poll()
     assert (session.ready_at, session.seen_at) == (first, now())
 
 
@@ -74,7 +74,7 @@ async def test_running_is_written_every_few_seconds_only(
     monkeypatch.setattr(services.store, "note_seen", counted)
     for _ in range(20):
         now.advance(1)
-        await watched.look()
+        await watched.poll()
     assert len(written) == 4
 
 
@@ -86,11 +86,11 @@ async def test_addresses_are_learnt_later(
     session_id = answer.json()["session"]["session_id"]
     run = dispatcher.runs[session_id]
     run.state = "starting"
-    await services.supervisor.look_at_all()
+    await services.supervisor.poll_all()
     started = await client.put(f"/v1/sessions/{session_id}/start")
     assert started.json()["ws_uri"] == "try_again"
     run.state = "running"
-    await services.supervisor.look_at_all()
+    await services.supervisor.poll_all()
     started = await client.put(f"/v1/sessions/{session_id}/start")
     assert started.json()["ws_uri"] == "wss://avatars.test/v1/ws"
     session = await services.store.session(session_id)
@@ -103,7 +103,7 @@ async def test_the_workers_reason_and_time_count(watched: Watched, now: ApiTime)
     now.advance(88)
     watched.run.state, watched.run.reason = "ended", "room_empty"
     watched.run.ended_at = now() - timedelta(seconds=30)
-    session = await watched.look()
+    session = await watched.poll()
     assert (session.status, session.end_reason) == ("ended", "room_empty")
     assert session.ended_at == watched.run.ended_at
     assert session.bill is not None
@@ -119,7 +119,7 @@ async def test_a_worker_with_a_wrong_clock(
     now.advance(90)
     watched.run.state, watched.run.reason = "ended", "room_empty"
     watched.run.ended_at = now() + wrong
-    session = await watched.look()
+    session = await watched.poll()
     assert session.ended_at == (now() if wrong > timedelta() else began)
 
 
@@ -130,7 +130,7 @@ async def test_a_lost_session_is_billed_to_when_it_was_last_seen(
     seen = now()
     now.advance(200)
     watched.run.state = "lost"
-    session = await watched.look()
+    session = await watched.poll()
     assert (session.end_reason, session.ended_at) == ("server_error", seen)
     assert session.bill is not None
     assert session.bill.minutes_used == 1
@@ -141,7 +141,7 @@ async def test_a_lost_session_that_never_was_in_its_room_costs_nothing(
 ) -> None:
     now.advance(5)
     watched.run.state = "lost"
-    session = await watched.look()
+    session = await watched.poll()
     assert session.end_reason == "server_error"
     assert session.bill is not None
     assert session.bill.minutes_used == 0
@@ -153,9 +153,9 @@ async def test_silence_ends_after_the_heartbeat(watched: Watched, now: ApiTime) 
     watched.run.state = "silent"
     for _ in range(15):
         now.advance(1)
-        assert (await watched.look()).status == "started"
+        assert (await watched.poll()).status == "started"
     now.advance(1)
-    session = await watched.look()
+    session = await watched.poll()
     assert (session.end_reason, session.ended_at) == ("server_error", seen)
     # It may be there after all.
     assert watched.run.told == ["server_error"]
@@ -165,13 +165,13 @@ async def test_a_worker_that_comes_back_in_time_goes_on(watched: Watched, now: A
     await be_ready(watched, now)
     watched.run.state = "silent"
     now.advance(14)
-    await watched.look()
+    await watched.poll()
     watched.run.state = "running"
     now.advance(1)
-    await watched.look()
+    await watched.poll()
     watched.run.state = "silent"
     now.advance(14)
-    assert (await watched.look()).status == "started"
+    assert (await watched.poll()).status == "started"
 
 
 async def test_after_a_pause_of_ours_workers_get_their_time_anew(
@@ -190,18 +190,18 @@ async def test_after_a_pause_of_ours_workers_get_their_time_anew(
         services.sessions,
         now,
     )
-    await fresh.look_at_all()
+    await fresh.poll_all()
     assert (await watched.session()).status == "started"
     now.advance(16)
-    await fresh.look_at_all()
+    await fresh.poll_all()
     assert (await watched.session()).ended_at == seen
 
 
 async def test_not_in_its_room_in_time(watched: Watched, now: ApiTime) -> None:
     now.advance(60)
-    assert (await watched.look()).status == "started"
+    assert (await watched.poll()).status == "started"
     now.advance(1)
-    session = await watched.look()
+    session = await watched.poll()
     assert session.end_reason == "join_failed"
     assert session.bill is not None
     assert session.bill.minutes_used == 0
@@ -213,9 +213,9 @@ async def test_expiry(watched: Watched, now: ApiTime) -> None:
     expires = (await watched.session()).expires_at
     assert expires is not None
     now.now = expires - timedelta(seconds=1)
-    assert (await watched.look()).status == "started"
+    assert (await watched.poll()).status == "started"
     now.advance(5)
-    session = await watched.look()
+    session = await watched.poll()
     assert (session.end_reason, session.ended_at) == ("expired", expires)
     assert session.bill is not None
     assert session.bill.minutes_used == 180
@@ -235,7 +235,7 @@ async def test_reserved_but_never_placed(
     await dispatcher.placing.wait()
     assert await services.store.running_count(account.id) == 1
     now.advance(61)
-    await services.supervisor.look_at_all()
+    await services.supervisor.poll_all()
     assert await services.store.running_count(account.id) == 0
     ((session,), _) = await services.store.sessions_of(account.id, None, 10, 0)
     assert session.end_reason == "join_failed"
@@ -312,7 +312,7 @@ class TestMinutes:
         for second in range(seconds):
             if second % 15 == 0:
                 await services.supervisor.check_minutes()
-            await services.supervisor.look_at_all()
+            await services.supervisor.poll_all()
             now.advance(1)
 
     async def test_the_last_minute_is_had_to_its_end_and_not_more(
@@ -361,7 +361,7 @@ class TestMinutes:
         await services.supervisor.check_minutes()
         await services.store.grant_minutes(account.id, 1, "more", now())
         now.advance(11)
-        assert (await watched.look()).status == "started"
+        assert (await watched.poll()).status == "started"
         await self.run(watched, services, now, 70)
         session = await watched.session()
         assert session.duration_s(now()) == 120
@@ -392,19 +392,19 @@ class TestManyAndBroken:
             return await end(session_id, *args)  # type: ignore[arg-type]
 
         monkeypatch.setattr(services.store, "end_session", broken)
-        await services.supervisor.look_at_all()
+        await services.supervisor.poll_all()
         assert (await services.store.totals()) == {"created": 0, "started": 1, "ended": 2}
         monkeypatch.undo()
-        await services.supervisor.look_at_all()
+        await services.supervisor.poll_all()
         assert (await services.store.totals())["started"] == 0
 
     async def test_the_clock_counts_when_no_worker_can_be_asked(
         self, watched: Watched, dispatcher: FakeDispatcher, now: ApiTime
     ) -> None:
-        dispatcher.look_failure = RuntimeError("network")
-        await watched.look()
+        dispatcher.poll_failure = RuntimeError("network")
+        await watched.poll()
         now.advance(4 * 3600)
-        assert (await watched.look()).status == "ended"
+        assert (await watched.poll()).status == "ended"
 
     async def test_two_supervisors_end_and_bill_once(
         self, watched: Watched, services: Services, dispatcher: FakeDispatcher, now: ApiTime
@@ -432,7 +432,7 @@ class TestManyAndBroken:
             other_sessions,
             now,
         )
-        await asyncio.gather(*(each.look_at_all() for each in (services.supervisor, other) * 5))
+        await asyncio.gather(*(each.poll_all() for each in (services.supervisor, other) * 5))
         text = services.metrics.exposition(
             await services.store.totals(), await dispatcher.capacity()
         ).decode()

@@ -1,4 +1,4 @@
-"""One resident worker, as it is seen from here: asked over HTTP, remembered between answers."""
+"""The client of one resident worker: asked over HTTP, remembered between answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 import structlog
 from pydantic import AwareDatetime, BaseModel, SecretStr, ValidationError
 
-from api.dispatch.port import Report
+from api.dispatch.port import WorkerReport
 from api.dispatch.worker_http import Answer, Unanswered, WorkerHttp
 from api.records import EndReason, Session
 
@@ -55,7 +55,7 @@ class _Status(BaseModel):
     ended: list[_End]
 
 
-class Resident:
+class WorkerClient:
     """A worker at a fixed address. ``status`` is its last answer; None while it is silent."""
 
     def __init__(
@@ -228,14 +228,14 @@ class Resident:
         """It runs here, or has run."""
         return self.has(session_id) or session_id in self._ends
 
-    def report(self, session: Session) -> Report:
+    def report(self, session: Session) -> WorkerReport:
         """How ``session`` fares, by the last answer."""
         status = self.status
         if status is None:
-            return Report("silent", detail=self._silence)
+            return WorkerReport("silent", detail=self._silence)
         for line in status.sessions:
             if line.session_id == session.id:
-                return Report(
+                return WorkerReport(
                     "running",
                     ready=line.ready,
                     ws_uri=self.speech_address(status.ws_uri),
@@ -243,10 +243,10 @@ class Resident:
                     instance=status.instance,
                 )
         if session.id in status.joining:
-            return Report("starting", instance=status.instance)
+            return WorkerReport("starting", instance=status.instance)
         end = self._ends.get(session.id)
         if end is not None:
-            return Report(
+            return WorkerReport(
                 "ended",
                 instance=status.instance,
                 reason=_reason(end.reason),
@@ -254,7 +254,7 @@ class Resident:
             )
         other = session.instance is not None and session.instance != status.instance
         why = "the worker has restarted" if other else "the worker does not know the session"
-        return Report("lost", instance=status.instance, detail=why)
+        return WorkerReport("lost", instance=status.instance, detail=why)
 
     def watch_address(self, session_id: str) -> str:
         """The session's WHEP address, on the way we know to lead there."""

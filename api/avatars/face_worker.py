@@ -1,4 +1,4 @@
-"""The process that examines photos: ``python -m api.avatars.examiner``, spoken to through pipes.
+"""The process that examines photos: ``python -m api.avatars.face_worker``, spoken to through pipes.
 
 Photos come from strangers, and decoders are where hostile files do their harm. In a process of its
 own one can be killed when it takes too long, cannot reach the installation's secrets, and keeps
@@ -32,18 +32,18 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     try:
-        examiner = _Examiner()
+        face_worker = _FaceWorker()
     except Exception as error:
         _write(answers, {"failed": str(error) or type(error).__name__})
         return
     _write(answers, {"ready": True})
     while (message := _read(sys.stdin.buffer)) is not None:
         header, photo = message
-        head, pictures = examiner.answer(header, photo)
+        head, pictures = face_worker.answer(header, photo)
         _write(answers, head, pictures)
 
 
-class _Examiner:
+class _FaceWorker:
     def __init__(self) -> None:
         """Load everything a photo needs, which can take a second; or minutes the first time, when
         files are fetched."""

@@ -1,4 +1,4 @@
-"""A process that examines photos, seen from the event loop. See ``api.avatars.examiner``."""
+"""A process that examines photos, seen from the event loop. See ``api.avatars.face_worker``."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _SECRETS = ("AVATAR_API_", "AWS_", "LIVEKIT_", "RUNPOD_")
 """Environment variables the process has no use for."""
 
 
-class ExaminerGone(Exception):
+class FaceWorkerGone(Exception):
     """The process died over a photo."""
 
 
-class ExaminerFailed(Exception):
+class FaceWorkerFailed(Exception):
     """The process could not start, or met a fault that is not the photo's."""
 
 
-class Examiner:
+class FaceWorkerClient:
     """One process, started when first needed and again when it died. One photo at a time."""
 
     def __init__(self, command: Sequence[str] | None = None) -> None:
-        """``command``: what to run instead of ``python -m api.avatars.examiner``."""
-        self._command = command or (sys.executable, "-m", "api.avatars.examiner")
+        """``command``: what to run instead of ``python -m api.avatars.face_worker``."""
+        self._command = command or (sys.executable, "-m", "api.avatars.face_worker")
         self._process: asyncio.subprocess.Process | None = None
         self._starting: asyncio.Task[asyncio.subprocess.Process] | None = None
 
@@ -44,7 +44,7 @@ class Examiner:
         """Wait until it can take a photo. A caller that gives up does not stop it.
 
         Raises:
-            ExaminerFailed: it cannot be started.
+            FaceWorkerFailed: it cannot be started.
         """
         if self._process is not None and self._process.returncode is None:
             return
@@ -59,8 +59,8 @@ class Examiner:
         keeps it.
 
         Raises:
-            ExaminerGone: it died meanwhile.
-            ExaminerFailed: it met a fault that is not the photo's.
+            FaceWorkerGone: it died meanwhile.
+            FaceWorkerFailed: it met a fault that is not the photo's.
         """
         process = self._process
         assert process is not None
@@ -74,12 +74,12 @@ class Examiner:
             answer = await _read(process.stdout)
         except (OSError, asyncio.IncompleteReadError) as error:
             await self._kill()
-            raise ExaminerGone(f"exit status {process.returncode}") from error
+            raise FaceWorkerGone(f"exit status {process.returncode}") from error
         except BaseException:
             await asyncio.shield(self._kill())
             raise
         if "failed" in answer[0]:
-            raise ExaminerFailed(answer[0]["failed"])
+            raise FaceWorkerFailed(answer[0]["failed"])
         return answer
 
     async def aclose(self) -> None:
@@ -105,7 +105,7 @@ class Examiner:
             head, _ = await _read(process.stdout)
         except asyncio.IncompleteReadError as error:
             await _stop(process)
-            raise ExaminerFailed(f"it ended with status {process.returncode}") from error
+            raise FaceWorkerFailed(f"it ended with status {process.returncode}") from error
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
@@ -113,7 +113,7 @@ class Examiner:
             raise
         if "failed" in head:
             await _stop(process)
-            raise ExaminerFailed(head["failed"])
+            raise FaceWorkerFailed(head["failed"])
         return process
 
     async def _kill(self) -> None:

@@ -11,7 +11,7 @@ from api.records import Platform, RoomOrder
 from api.store.engine import StoreError
 
 
-class Sealer:
+class RoomCipher:
     """Seals rooms. Authenticated encryption: a changed or foreign seal does not open."""
 
     def __init__(self, key: bytes) -> None:

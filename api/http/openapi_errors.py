@@ -57,7 +57,7 @@ class RateLimitedAnswer(BaseModel):
 _ALWAYS = ("INTERNAL_ERROR",)
 
 
-def documented(
+def openapi_errors(
     *codes: str, keyed: bool = True, also: dict[int, tuple[str, ...]] | None = None
 ) -> dict[int | str, dict[str, Any]]:
     """The ``responses`` of a route that may answer with these codes of the catalogue.

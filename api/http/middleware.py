@@ -21,7 +21,7 @@ _MAX_LOGGED_PATH = 200
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-class Envelope:
+class RequestMiddleware:
     """The outermost ASGI middleware. Query strings, headers and bodies never reach the log."""
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
