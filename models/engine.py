@@ -1,12 +1,12 @@
 """The engine port: what a talking-face engine does for the worker.
 
 An engine has three verbs. ``prepare`` turns a portrait into an identity, once per avatar.
-``actor`` makes the per-session performer that hears speech and answers with poses. ``render``
+``actor`` makes the actor of one session, which takes in speech and answers with poses. ``render``
 turns a batch of poses, of any sessions and identities, into pictures. Everything an accelerator
 does at frame rate goes through ``render``.
 
-An engine whose motion is dear has a fourth verb, ``think``: it works out the motion of many actors
-together, ahead of time (:class:`ThinkingEngine`).
+An engine whose motion is expensive has a fourth verb, ``generate_motion``: it generates the motion
+of many actors together, ahead of time (:class:`MotionBatchEngine`).
 
 Time is counted in frames of 40 ms. Frame *k* of a stretch of speech belongs to the audio samples
 ``[k * 640, (k + 1) * 640)`` at 16 kHz.
@@ -71,59 +71,59 @@ class Pose(Protocol):
 
 
 class Actor(Protocol):
-    """Performs one session: hears its speech, answers with poses. Not thread-safe by itself.
+    """Drives one session's face: takes in speech, answers with poses. Not thread-safe by itself.
 
     The caller holds one lock per actor or calls it from one thread only.
     """
 
     @property
-    def heard(self) -> int:
-        """Frames of speech heard and not yet acted (a begun frame counts once it is whole)."""
+    def buffered_frames(self) -> int:
+        """Frames of speech taken in and not yet posed (a begun frame counts once it is whole)."""
         ...
 
     @property
     def ready(self) -> int:
-        """Of those, the frames whose lookahead has been heard too: acting them costs nothing."""
+        """Of those, the frames whose lookahead was taken in too: their poses cost nothing."""
         ...
 
-    def hear(self, pcm: np.ndarray) -> None:
+    def push_audio(self, pcm: np.ndarray) -> None:
         """Take in speech: int16, mono, 16 kHz, shape (samples,), of any length. Cheap; no network
         runs here."""
         ...
 
-    def finish(self) -> None:
+    def end_segment(self) -> None:
         """The stretch of speech ends here: pad it to a whole frame, what follows is silence."""
         ...
 
-    def cut(self, unseen: int = 0) -> None:
-        """Interrupt: forget speech that was not acted and ease to rest.
+    def interrupt(self, unseen: int = 0) -> None:
+        """Interrupt: forget speech that was not posed and ease to rest.
 
-        ``unseen`` of the frames already acted never reached a viewer: motion continues from the
+        ``unseen`` of the frames already posed never reached a viewer: motion continues from the
         pose before them, so that the face does not jump.
         """
         ...
 
-    def act(self, n: int, speaking: bool) -> Sequence[Pose]:
+    def next_poses(self, n: int, speaking: bool) -> Sequence[Pose]:
         """Poses of the next ``n`` frames.
 
-        With ``speaking`` each frame consumes one heard frame of speech (``n <= heard``, else
-        ``ValueError``); where its lookahead is missing the actor does its best without, and goes
-        on from its true state when more is heard. Without ``speaking`` the face idles and speech
-        waits.
+        With ``speaking`` each frame consumes one buffered frame of speech (``ValueError`` if ``n``
+        exceeds ``buffered_frames``); where its lookahead is missing the actor does its best
+        without, and goes on from its true state when more comes. Without ``speaking`` the face
+        idles and speech waits.
         """
         ...
 
 
-class ThinkingActor(Actor, Protocol):
-    """An actor whose motion can be worked out ahead of time, for many of them together.
+class MotionBatchActor(Actor, Protocol):
+    """An actor whose motion can be generated ahead of time, for many of them together.
 
-    Nobody has to: where it was not done, ``act`` does it, for this one actor.
+    Nobody has to: where it was not done, ``next_poses`` does it, for this one actor.
     """
 
     @property
-    def due(self) -> int | None:
-        """Heard frames that can be acted before motion has to be worked out: 0, the next one needs
-        it. None: enough was worked out, or too little was heard for more."""
+    def motion_headroom(self) -> int | None:
+        """Buffered frames that can be posed before motion has to be generated: 0, the next one
+        needs it. None: enough was generated, or too little speech came for more."""
         ...
 
 
@@ -148,23 +148,23 @@ class Engine(Protocol):
         ...
 
     def actor(self, identity: Any, seed: int = 0) -> Actor:
-        """A performer for one session of an identity this engine prepared. The same seed performs
-        the same idle motion."""
+        """The actor of one session, with an identity this engine prepared. The same seed gives the
+        same idle motion."""
         ...
 
     def render(self, poses: Sequence[Any]) -> list[np.ndarray]:
-        """Render, in one batch, poses that actors of this engine performed: one tightly packed
+        """Render, in one batch, poses that actors of this engine made: one tightly packed
         I420 picture per pose, uint8, shape ``canvas.i420_shape``."""
         ...
 
 
 @runtime_checkable
-class ThinkingEngine(Engine, Protocol):
-    """An engine that works out motion in batches; its actors are of :class:`ThinkingActor`."""
+class MotionBatchEngine(Engine, Protocol):
+    """An engine that generates motion in batches; its actors are of :class:`MotionBatchActor`."""
 
-    think_batch: int
-    """Actors that are worth working for together."""
+    motion_batch: int
+    """Actors whose motion is worth generating together."""
 
-    def think(self, actors: Sequence[Any]) -> None:
-        """Work out the next motion of ``actors``, each of them once, as far as enough was heard."""
+    def generate_motion(self, actors: Sequence[Any]) -> None:
+        """Generate the next motion of ``actors``, each once, as far as enough speech came."""
         ...

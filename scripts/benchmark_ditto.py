@@ -405,8 +405,8 @@ class Bench:
     def _host_row(self) -> dict[str, Any]:
         actors = self.speakers(1, seconds=4)
         self.mind.think(actors)
-        count = max(1, min(5, actors[0].heard))
-        ms = self.at.ms(lambda: actors[0].act(count, speaking=False), self.seconds)
+        count = max(1, min(5, actors[0].buffered_frames))
+        ms = self.at.ms(lambda: actors[0].next_poses(count, speaking=False), self.seconds)
         blank = ("GFLOP each", "TFLOP/s", "GB/s", "% of arithmetic", "% of memory")
         row = {"stage": "key points on the host, a frame", "batch": count, "ms": _round(ms)}
         return row | {"ms each": _round(ms / count)} | dict.fromkeys(blank, "")
@@ -415,13 +415,13 @@ class Bench:
         """Sessions that have heard some speech."""
         actors = [DittoActor(self.identity, self.mind, seed) for seed in range(count)]  # type: ignore[arg-type]
         for seed, actor in enumerate(actors):
-            actor.hear(speech(seconds, seed))
+            actor.push_audio(speech(seconds, seed))
         return actors
 
     def rates(self) -> list[dict[str, Any]]:
         """Frames a second from key points on the host to I420 on the host, by batch."""
         rows = []
-        poses = self.speakers(1, 1)[0].act(self.batch, speaking=False)
+        poses = self.speakers(1, 1)[0].next_poses(self.batch, speaking=False)
         for batch in self.arguments.batches:
             _say(f"{batch} frames at once")
             ms = self.at.ms(lambda n=batch: self.renderer.render(poses[:n]), self.seconds)  # type: ignore[misc]
@@ -442,7 +442,7 @@ class Bench:
         # Half the windows fall due in each of several ticks: nobody starts in step with others.
         for i, actor in enumerate(actors):
             self.mind.think([actor])
-            actor.act(i % 5, speaking=True)
+            actor.next_poses(i % 5, speaking=True)
         handed: list[float] = []
         begun = time.perf_counter()
         until = begun + self.arguments.seconds
@@ -453,14 +453,17 @@ class Bench:
                 break
             poses = []
             for seed, actor in enumerate(actors):
-                if actor.heard < 2 * FPS:
-                    actor.hear(speech(1, tick * count + seed))
-                poses.extend(actor.act(1, speaking=True))
+                if actor.buffered_frames < 2 * FPS:
+                    actor.push_audio(speech(1, tick * count + seed))
+                poses.extend(actor.next_poses(1, speaking=True))
             self.renderer.render(poses)
             handed.append(time.perf_counter())
             # Motion in what is left of the tick: the sessions that run dry first.
-            hungry = sorted((a for a in actors if a.due is not None), key=lambda a: a.due or 0)
-            urgent = [a for a in hungry if (a.due or 0) < 5]
+            hungry = sorted(
+                (a for a in actors if a.motion_headroom is not None),
+                key=lambda a: a.motion_headroom or 0,
+            )
+            urgent = [a for a in hungry if (a.motion_headroom or 0) < 5]
             if urgent:
                 self.mind.think(urgent[: self.batch])
         elapsed = handed[-1] - begun if handed else 1.0
@@ -480,11 +483,11 @@ class Bench:
         times = []
         for trial in range(self.arguments.trials):
             actor = DittoActor(self.identity, self.mind, trial)  # type: ignore[arg-type]
-            self.renderer.render(actor.act(1, speaking=False))
+            self.renderer.render(actor.next_poses(1, speaking=False))
             pcm = speech(1, trial)
             begun = time.perf_counter()
-            actor.hear(pcm)
-            self.renderer.render(actor.act(1, speaking=True))
+            actor.push_audio(pcm)
+            self.renderer.render(actor.next_poses(1, speaking=True))
             times.append((time.perf_counter() - begun) * 1000)
         p50, p95, worst = np.percentile(times, [50, 95, 100])
         return [{"speech in, first frame out": "ms", "p50": _round(float(p50)),

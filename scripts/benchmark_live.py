@@ -143,12 +143,12 @@ def _stages(
 
     identity = timed("prepare a portrait", lambda: loaded.prepare(photo, canvas))
     actor = loaded.actor(identity)
-    actor.hear(rng.integers(-3000, 3000, 16_000).astype(np.int16))
+    actor.push_audio(rng.integers(-3000, 3000, 16_000).astype(np.int16))
     pictures: list[np.ndarray] = []
     until = time.perf_counter() + arguments.seconds
     while time.perf_counter() < until or len(pictures) < STAGE_FRAMES:
-        actor.hear(rng.integers(-3000, 3000, 640).astype(np.int16))
-        pose = timed("motion", lambda: actor.act(1, True)[0])
+        actor.push_audio(rng.integers(-3000, 3000, 640).astype(np.int16))
+        pose = timed("motion", lambda: actor.next_poses(1, True)[0])
         pictures.append(timed("render", lambda pose=pose: loaded.render([pose])[0]))
         del pictures[:-STAGE_FRAMES]
         if isinstance(pose, WarpPose):

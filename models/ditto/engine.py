@@ -36,7 +36,7 @@ GPU_BATCH = 16
 
 
 class DittoEngine:
-    """Implements ``models.engine.ThinkingEngine``. Used by one thread at a time, but for
+    """Implements ``models.engine.MotionBatchEngine``. Used by one thread at a time, but for
     ``prepare``, which may run beside.
 
     Weights are shared by all sessions. A session keeps about 2 MB: on the host the features of two
@@ -78,7 +78,7 @@ class DittoEngine:
         self.device = torch.device(device)
         cuda = self.device.type == "cuda"
         self.preferred_batch = GPU_BATCH if cuda else 1
-        self.think_batch = GPU_BATCH if cuda else 4
+        self.motion_batch = GPU_BATCH if cuda else 4
         self.liveliness = liveliness
         self.lookahead_s = (80 - overlap - 1) * 0.04 + 0.085
         self._networks = networks
@@ -106,7 +106,7 @@ class DittoEngine:
             self.device,
             overlap=overlap,
             clip=clip,
-            batch=self.think_batch,
+            batch=self.motion_batch,
             encoder_batches=sizes if cuda else None,
         )
         self._renderer = Renderer(paint_batch, self.device, self.preferred_batch)
@@ -174,10 +174,10 @@ class DittoEngine:
         return build_identity(framed, self._networks, self.device, self._volume_dtype)
 
     def actor(self, identity: DittoIdentity, seed: int = 0) -> DittoActor:
-        """A performer for one session. The same seed performs the same idle motion."""
+        """The actor of one session. The same seed gives the same idle motion."""
         return DittoActor(identity, self._mind, seed, self.liveliness)
 
-    def think(self, actors: Sequence[DittoActor]) -> None:
+    def generate_motion(self, actors: Sequence[DittoActor]) -> None:
         """One window of motion further for each of ``actors``, in batches."""
         self._mind.think(actors)
 

@@ -56,7 +56,7 @@ class WarpEngine:
         return build_identity(frame_portrait(portrait, face, canvas))
 
     def actor(self, identity: WarpIdentity, seed: int = 0) -> WarpActor:
-        """A performer for one session. The same seed performs the same idle motion."""
+        """The actor of one session. The same seed gives the same idle motion."""
         return WarpActor(identity, self._network, seed=seed, liveliness=self.liveliness)
 
     def render(self, poses: Sequence[WarpPose]) -> list[np.ndarray]:

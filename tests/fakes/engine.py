@@ -41,31 +41,31 @@ class FlapActor:
         self._pcm = np.zeros(0, np.int16)
 
     @property
-    def heard(self) -> int:
+    def buffered_frames(self) -> int:
         return len(self._pcm) // SPEECH_SAMPLES_PER_FRAME
 
     @property
     def ready(self) -> int:
-        return self.heard
+        return self.buffered_frames
 
-    def hear(self, pcm: np.ndarray) -> None:
+    def push_audio(self, pcm: np.ndarray) -> None:
         assert pcm.dtype == np.int16
         self._pcm = np.concatenate([self._pcm, pcm])
 
-    def finish(self) -> None:
+    def end_segment(self) -> None:
         assert len(self._pcm) % SPEECH_SAMPLES_PER_FRAME == 0, "a segment must end on a frame"
 
-    def cut(self, unseen: int = 0) -> None:
+    def interrupt(self, unseen: int = 0) -> None:
         self.cuts.append(unseen)
         self._pcm = self._pcm[:0]
 
-    def act(self, n: int, speaking: bool) -> list[FlapPose]:
+    def next_poses(self, n: int, speaking: bool) -> list[FlapPose]:
         poses = []
         for _ in range(n):
             grey = IDLE
             if speaking:
-                if not self.heard:
-                    raise ValueError("act(speaking=True) without heard speech")
+                if not self.buffered_frames:
+                    raise ValueError("speaking without buffered speech")
                 piece, self._pcm = np.split(self._pcm, [SPEECH_SAMPLES_PER_FRAME])
                 grey = LOUD if np.abs(piece.astype(int)).max() > 8000 else QUIET
             self.acted.append(grey)

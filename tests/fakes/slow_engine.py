@@ -1,6 +1,6 @@
 """An engine whose time passes on a clock of its own, and a worker's day against it, in steps.
 
-Nothing here waits: rendering and thinking move the clock on by what they cost, and the render
+Nothing here waits: rendering and motion move the clock on by what they cost, and the render
 thread is worked by hand. The same run comes out the same way every time.
 """
 
@@ -35,11 +35,11 @@ class SlowEngine(FlapEngine):
         return super().render(poses)
 
 
-class ThoughtfulActor(FlapActor):
+class SlowMotionActor(FlapActor):
     """Its motion is worked out five frames at a time; it does so itself, at ``alone_ms``, if it was
     not done before."""
 
-    def __init__(self, identity: FlapIdentity, engine: ThoughtfulEngine) -> None:
+    def __init__(self, identity: FlapIdentity, engine: SlowMotionEngine) -> None:
         super().__init__(identity)
         self.known = 0
         self.alone = 0
@@ -47,36 +47,37 @@ class ThoughtfulActor(FlapActor):
         self._engine = engine
 
     @property
-    def due(self) -> int | None:
-        return self.known if self.heard - self.known >= 5 and self.known < 10 else None
+    def motion_headroom(self) -> int | None:
+        return self.known if self.buffered_frames - self.known >= 5 and self.known < 10 else None
 
-    def act(self, n: int, speaking: bool) -> list[FlapPose]:
+    def next_poses(self, n: int, speaking: bool) -> list[FlapPose]:
         if speaking:
             assert n == 1
             if not self.known:
                 self.alone += 1
-                self._engine.think([self])
+                self._engine.generate_motion([self])
             self.known -= 1
-        return super().act(n, speaking)
+        return super().next_poses(n, speaking)
 
 
-class ThoughtfulEngine(SlowEngine):
-    """``think_ms`` for any batch of actors; ``think_each_ms`` for each in it."""
+class SlowMotionEngine(SlowEngine):
+    """``motion_ms`` for any batch of actors; ``motion_each_ms`` for each in it."""
 
     def __init__(
-        self, pose_ms: float, think_ms: float, think_each_ms: float = 0.0, think_batch: int = 16
+        self, pose_ms: float, motion_ms: float, motion_each_ms: float = 0.0, motion_batch: int = 16
     ) -> None:
         super().__init__(pose_ms, batch=16)
-        self.think_ms, self.think_each_ms, self.think_batch = think_ms, think_each_ms, think_batch
-        self.thought: list[list[ThoughtfulActor]] = []
+        self.motion_ms, self.motion_each_ms = motion_ms, motion_each_ms
+        self.motion_batch = motion_batch
+        self.motion_batches: list[list[SlowMotionActor]] = []
 
-    def actor(self, identity: FlapIdentity, seed: int = 0) -> ThoughtfulActor:
-        self.actors.append(ThoughtfulActor(identity, self))
+    def actor(self, identity: FlapIdentity, seed: int = 0) -> SlowMotionActor:
+        self.actors.append(SlowMotionActor(identity, self))
         return self.actors[-1]
 
-    def think(self, actors: Sequence[ThoughtfulActor]) -> None:
-        self.thought.append(list(actors))
-        self.clock.pass_ms(self.think_ms + self.think_each_ms * len(actors))
+    def generate_motion(self, actors: Sequence[SlowMotionActor]) -> None:
+        self.motion_batches.append(list(actors))
+        self.clock.pass_ms(self.motion_ms + self.motion_each_ms * len(actors))
         for actor in actors:
             if actor.broken is not None:
                 raise actor.broken
@@ -122,7 +123,7 @@ class Day:
         seat = Seat(Performer(self.engine.actor(identity)), speaks, len(self.seats) * 3 * MS)
         for frame in range(ahead_frames):
             if speaks(frame):
-                seat.performer.hear(np.full(640, 300, np.int16))
+                seat.performer.push_audio(np.full(640, 300, np.int16))
         self._ahead_frames = ahead_frames
         self.seats.append(seat)
         return seat
@@ -142,7 +143,7 @@ class Day:
                 at_ns, i, frame = asks.pop(0)
                 seat = self.seats[i]
                 if seat.speaks(frame + self._ahead_frames):
-                    seat.performer.hear(np.full(640, 300, np.int16))
+                    seat.performer.push_audio(np.full(640, 300, np.int16))
                 speaking = seat.speaks(frame)
                 deadline_ns = at_ns + 72 * MS
                 future = self.renders.submit(seat.performer, 0, speaking, deadline_ns)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import structlog
 
-from models.engine import FPS, Canvas, Engine, Identity, ThinkingEngine
+from models.engine import FPS, Canvas, Engine, Identity, MotionBatchEngine
 from models.face import load_photo
 from worker.diagnostics.speed_cache import Speed, SpeedCache, fingerprint
 from worker.pipeline.render_pool import pool_size
@@ -157,20 +157,20 @@ class _Line:
 
     def _hear(self, frames: int) -> None:
         for actor in self._actors:
-            actor.hear(self._rng.integers(-3000, 3000, 640 * frames).astype(np.int16))
+            actor.push_audio(self._rng.integers(-3000, 3000, 640 * frames).astype(np.int16))
 
     def frame(self) -> None:
         """One frame of every session."""
         self._hear(1)
         engine = self._engine
-        if isinstance(engine, ThinkingEngine):
-            due = [actor.due for actor in self._actors]
-            if 0 in due:  # then for all who want motion, as the render pool does
-                wanting = [a for a, d in zip(self._actors, due, strict=True) if d is not None]
-                for at in range(0, len(wanting), engine.think_batch):
-                    engine.think(wanting[at : at + engine.think_batch])
+        if isinstance(engine, MotionBatchEngine):
+            headroom = [actor.motion_headroom for actor in self._actors]
+            if 0 in headroom:  # then for all who want motion, as the render pool does
+                wanting = [a for a, d in zip(self._actors, headroom, strict=True) if d is not None]
+                for at in range(0, len(wanting), engine.motion_batch):
+                    engine.generate_motion(wanting[at : at + engine.motion_batch])
         size = engine.preferred_batch
-        poses = [actor.act(1, True)[0] for actor in self._actors]
+        poses = [actor.next_poses(1, True)[0] for actor in self._actors]
         self.pictures = [
             picture
             for at in range(0, len(poses), size)

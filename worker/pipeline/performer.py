@@ -1,7 +1,7 @@
 """A session's actor as the render pool drives it.
 
-The event loop never waits for a network to run: it leaves notes (speech heard, segment finished,
-cut) in a queue, and a render thread carries them out in order before the actor's next frame. One
+The event loop never waits for a network to run: it leaves notes (audio, end of segment, interrupt)
+in a queue, and a render thread carries them out in order before the actor's next frame. One
 render thread at a time is at work on a session (``worker.pipeline.render_pool``), so that there
 is no lock: a deque's two ends may be used by two threads.
 """
@@ -22,8 +22,8 @@ RESTS_AFTER = 8
 
 
 class Performer:
-    """Feeds one actor. ``hear``, ``finish`` and ``cut`` belong to the event loop's thread,
-    the rest to the render thread that is at work on the session."""
+    """Feeds one actor. ``push_audio``, ``end_segment`` and ``interrupt`` belong to the event loop's
+    thread, the rest to the render thread that is at work on the session."""
 
     def __init__(self, actor: Actor) -> None:
         self._actor = actor
@@ -37,17 +37,17 @@ class Performer:
         self._number = next(_numbers)
         self._idle = 0
 
-    def hear(self, pcm: np.ndarray) -> None:
+    def push_audio(self, pcm: np.ndarray) -> None:
         """Speech for the actor, int16 at 16 kHz, any length."""
-        self._notes.append(("hear", pcm))
+        self._notes.append(("push_audio", pcm))
 
-    def finish(self) -> None:
+    def end_segment(self) -> None:
         """The segment is complete."""
-        self._notes.append(("finish", None))
+        self._notes.append(("end_segment", None))
 
-    def cut(self, shown: int) -> None:
+    def interrupt(self, shown: int) -> None:
         """Interrupt. ``shown`` frames of the session reached the room since it began."""
-        self._notes.append(("cut", shown))
+        self._notes.append(("interrupt", shown))
 
     @property
     def actor(self) -> Actor:
@@ -64,13 +64,13 @@ class Performer:
             raise fault
         self._acted += 1
         self._idle = 0 if speaking else self._idle + 1
-        return self._actor.act(1, speaking)[0]
+        return self._actor.next_poses(1, speaking)[0]
 
     @property
-    def due(self) -> int | None:
-        """Frames that can be acted before motion has to be worked out; None: nothing is to be."""
-        due: int | None = getattr(self._actor, "due", None)
-        return due
+    def motion_headroom(self) -> int | None:
+        """Frames that can be posed before motion has to be generated; None: nothing is to be."""
+        headroom: int | None = getattr(self._actor, "motion_headroom", None)
+        return headroom
 
     def gives_up(self, stride: int) -> bool:
         """Whether the frame acted last goes without a picture if of ``stride`` frames of an idle
@@ -82,13 +82,13 @@ class Performer:
         """Carry out what the event loop left notes of. The render pool's."""
         while self._notes:
             kind, value = self._notes.popleft()
-            if kind == "hear":
+            if kind == "push_audio":
                 assert isinstance(value, np.ndarray)
-                self._actor.hear(value)
-            elif kind == "finish":
-                self._actor.finish()
+                self._actor.push_audio(value)
+            elif kind == "end_segment":
+                self._actor.end_segment()
             else:
                 assert isinstance(value, int)
-                self._actor.cut(max(0, self._acted - value))
+                self._actor.interrupt(max(0, self._acted - value))
                 self._acted = value
                 self._generation += 1

@@ -141,7 +141,7 @@ class Playout:
         self._speech.interrupt()
         cleared = self._room.clear()
         self._shown = max(0, self._shown - cleared // SAMPLES_PER_FRAME)
-        self._performer.cut(self._shown)
+        self._performer.interrupt(self._shown)
         self._drop(cleared, reason)
         # The room is empty now and the next picture is wanted at once.
         self._due_ns = self._now_ns()

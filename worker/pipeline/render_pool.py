@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.engine import Engine, Pose, ThinkingEngine
+from models.engine import Engine, MotionBatchEngine, Pose
 from worker.pipeline.performer import Performer
 from worker.pipeline.shedding import Shedding
 from worker.pipeline.thinking import Thinking
@@ -80,7 +80,7 @@ class _Request:
 
 def pool_size(engine: Engine, threads: int) -> int:
     """How many of ``threads`` an engine has a use for: one where it renders batches."""
-    batches = engine.preferred_batch > 1 or isinstance(engine, ThinkingEngine)
+    batches = engine.preferred_batch > 1 or isinstance(engine, MotionBatchEngine)
     return 1 if batches else max(1, threads)
 
 
@@ -107,7 +107,7 @@ class RenderPool:
         self._shedding = Shedding(count)
         self._seen_ns: dict[Performer, int] = {}
         """Sessions, and when each was seen last. Of the one thread of an engine that thinks."""
-        self._thinking = Thinking(engine, now_ns) if isinstance(engine, ThinkingEngine) else None
+        self._thinking = Thinking(engine, now_ns) if isinstance(engine, MotionBatchEngine) else None
         self._threads = [
             threading.Thread(target=self._run, name=f"render-{number}", daemon=True)
             for number in range(count)

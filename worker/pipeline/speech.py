@@ -34,11 +34,11 @@ STARVED_AFTER_MARKED_S = 10.0
 class Listener(Protocol):
     """Who hears the 16 kHz copy: the session's performer."""
 
-    def hear(self, pcm: np.ndarray) -> None:
+    def push_audio(self, pcm: np.ndarray) -> None:
         """More speech, int16 at 16 kHz."""
         ...
 
-    def finish(self) -> None:
+    def end_segment(self) -> None:
         """The segment is complete; its last frame is whole."""
         ...
 
@@ -167,14 +167,14 @@ class Segment:
                 self._give(np.zeros(0, np.int16), np.zeros(padding, np.int16), listener)
             self._flushed = True
             if frames:
-                listener.finish()
+                listener.end_segment()
 
     def _give(self, ears: np.ndarray, actor: np.ndarray, listener: Listener) -> None:
         self._ears.push(ears)
         self._converted_for_ears += len(ears)
         if len(actor):
             self._heard += len(actor)
-            listener.hear(actor)
+            listener.push_audio(actor)
 
     def _take(self) -> Block:
         own = self._ears.take(SAMPLES_PER_FRAME)

@@ -1,4 +1,5 @@
-"""When motion is worked out, and for whom together: the render pool's use of ``Engine.think``.
+"""When motion is generated, and for which sessions together: when the pool calls the engine's
+``generate_motion``.
 
 Who runs dry first comes first. Others join as far as that makes nobody late; work that can wait is
 done while there is time, before somebody has to wait for it.
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from models.engine import ThinkingEngine
+from models.engine import MotionBatchEngine
 
 if TYPE_CHECKING:
     from worker.pipeline.performer import Performer
@@ -23,7 +24,7 @@ _FORGET = 0.8
 class Thinking:
     """Works motion out for performers; of the one thread of an engine that thinks."""
 
-    def __init__(self, engine: ThinkingEngine, now_ns: Callable[[], int]) -> None:
+    def __init__(self, engine: MotionBatchEngine, now_ns: Callable[[], int]) -> None:
         self._engine = engine
         self._now_ns = now_ns
         self._took_ns: dict[int, float] = {}
@@ -39,12 +40,14 @@ class Thinking:
             others: who else may want motion.
             spare_ns: time until a picture would come too late.
         """
-        urgent = [performer for performer in needed if performer.due == 0]
-        due = {p: p.due for p in (*needed, *others) if p not in urgent}
-        rest = sorted((p for p in due if due[p] is not None), key=lambda p: due[p] or 0)
-        if not urgent and not (rest and (due[rest[0]] or 0) <= SOON):
+        urgent = [performer for performer in needed if performer.motion_headroom == 0]
+        headroom = {p: p.motion_headroom for p in (*needed, *others) if p not in urgent}
+        rest = sorted(
+            (p for p in headroom if headroom[p] is not None), key=lambda p: headroom[p] or 0
+        )
+        if not urgent and not (rest and (headroom[rest[0]] or 0) <= SOON):
             return
-        members = [*urgent, *rest][: max(self._engine.think_batch, len(urgent))]
+        members = [*urgent, *rest][: max(self._engine.motion_batch, len(urgent))]
         while len(members) > len(urgent) and self.expected_ns(len(members)) > spare_ns:
             # A batch half as large is worth trying; one less is not.
             members = members[: max(len(urgent), len(members) // 2)]
@@ -58,7 +61,7 @@ class Thinking:
     def _think(self, members: Sequence[Performer]) -> None:
         begun_ns = self._now_ns()
         try:
-            self._engine.think([performer.actor for performer in members])
+            self._engine.generate_motion([performer.actor for performer in members])
         except Exception as error:
             if len(members) == 1:
                 members[0].fault = error

@@ -98,7 +98,7 @@ class _Stretch:
 
 
 class DittoActor:
-    """Performs one session with the ditto engine; implements ``models.engine.ThinkingActor``.
+    """Performs one session with the ditto engine; implements ``models.engine.MotionBatchActor``.
 
     Args:
         identity: whose face.
@@ -144,7 +144,7 @@ class DittoActor:
         """``_taken`` before each of the frames acted last."""
 
     @property
-    def heard(self) -> int:
+    def buffered_frames(self) -> int:
         """Frames of speech heard and not yet acted (a begun frame counts once it is whole)."""
         return sum(stretch.frames - stretch.acted for stretch in self._stretches)
 
@@ -163,7 +163,7 @@ class DittoActor:
         return max(0, windows * self._mind.step)
 
     @property
-    def due(self) -> int | None:
+    def motion_headroom(self) -> int | None:
         """Frames of speech that can be acted before motion has to be worked out; None: there is
         nothing to be worked out, or enough was."""
         stretch = self._wanting
@@ -187,9 +187,9 @@ class DittoActor:
                 return None
         return None
 
-    def hear(self, pcm: np.ndarray) -> None:
+    def push_audio(self, pcm: np.ndarray) -> None:
         """Take in speech: int16, mono, 16 kHz, shape (samples,). The first speech after
-        ``finish`` begins a new stretch, on a frame of its own.
+        ``end_segment`` begins a new stretch, on a frame of its own.
 
         Raises:
             ValueError: ``pcm`` is of another type or shape.
@@ -200,13 +200,13 @@ class DittoActor:
             self._stretches.append(_Stretch())
         self._stretches[-1].hear(pcm)
 
-    def finish(self) -> None:
+    def end_segment(self) -> None:
         """The stretch of speech ends here: pad it to a whole frame, what follows is silence."""
         if self._stretches and not self._stretches[-1].finished:
             self._stretches[-1].finish()
             self._retire()
 
-    def cut(self, unseen: int = 0) -> None:
+    def interrupt(self, unseen: int = 0) -> None:
         """Interrupt: forget speech that was not acted; lips are shut within 280 ms.
 
         Args:
@@ -226,7 +226,7 @@ class DittoActor:
         self._given = self._taken
         self._life.cut(unseen)
 
-    def act(self, n: int, speaking: bool) -> list[DittoPose]:
+    def next_poses(self, n: int, speaking: bool) -> list[DittoPose]:
         """Poses of the next ``n`` frames.
 
         Motion that nobody had worked out before is worked out now. A frame whose lookahead was not
@@ -239,10 +239,10 @@ class DittoActor:
                 speech waits.
 
         Raises:
-            ValueError: ``n`` is negative, or with ``speaking`` more than ``heard``.
+            ValueError: ``n`` is negative, or with ``speaking`` more than ``buffered_frames``.
         """
-        if n < 0 or (speaking and n > self.heard):
-            raise ValueError(f"cannot act {n} frames of speech: {self.heard} were heard")
+        if n < 0 or (speaking and n > self.buffered_frames):
+            raise ValueError(f"cannot act {n} frames of speech: {self.buffered_frames} were heard")
         points: list[torch.Tensor] = []
         while len(points) < n:
             points.extend(self._speak(n - len(points)) if speaking else self._idle(n))

@@ -91,7 +91,7 @@ class WarpActor:
         self._past: deque[_Moment] = deque(maxlen=_HISTORY)
 
     @property
-    def heard(self) -> int:
+    def buffered_frames(self) -> int:
         """Frames of speech heard and not yet acted (a begun frame counts once it is whole)."""
         return sum(segment.heard // ROWS_PER_FRAME for segment in self._segments)
 
@@ -100,9 +100,9 @@ class WarpActor:
         """Of those, the frames whose lookahead (100 ms) has been heard, too."""
         return sum(segment.ready // ROWS_PER_FRAME for segment in self._segments)
 
-    def hear(self, pcm: np.ndarray) -> None:
+    def push_audio(self, pcm: np.ndarray) -> None:
         """Take in speech: int16, mono, 16 kHz, shape (samples,). The first speech after
-        ``finish`` begins a new stretch, on a frame of its own.
+        ``end_segment`` begins a new stretch, on a frame of its own.
 
         Raises:
             ValueError: ``pcm`` is of another type or shape.
@@ -111,12 +111,12 @@ class WarpActor:
             self._segments.append(MotionStream(self._network))
         self._segments[-1].hear(pcm)
 
-    def finish(self) -> None:
+    def end_segment(self) -> None:
         """The stretch of speech ends here: pad it to a whole frame, what follows is silence."""
         if self._segments:
             self._segments[-1].finish()
 
-    def cut(self, unseen: int = 0) -> None:
+    def interrupt(self, unseen: int = 0) -> None:
         """Interrupt: forget speech that was not acted and ease to rest within 200 ms.
 
         Args:
@@ -133,7 +133,7 @@ class WarpActor:
         for _ in range(min(unseen, len(self._past))):
             self._now = self._past.pop()
 
-    def act(self, n: int, speaking: bool) -> list[WarpPose]:
+    def next_poses(self, n: int, speaking: bool) -> list[WarpPose]:
         """Poses of the next ``n`` frames.
 
         Args:
@@ -142,10 +142,10 @@ class WarpActor:
                 speech waits.
 
         Raises:
-            ValueError: ``n`` is negative, or with ``speaking`` more than ``heard``.
+            ValueError: ``n`` is negative, or with ``speaking`` more than ``buffered_frames``.
         """
-        if n < 0 or (speaking and n > self.heard):
-            raise ValueError(f"cannot act {n} frames of speech: {self.heard} were heard")
+        if n < 0 or (speaking and n > self.buffered_frames):
+            raise ValueError(f"cannot act {n} frames of speech: {self.buffered_frames} were heard")
         poses: list[WarpPose] = []
         while speaking and len(poses) < n:
             segment = self._segments[0]

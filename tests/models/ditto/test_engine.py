@@ -12,7 +12,7 @@ from models.ditto.motion.motion_windows import EXPRESSION
 from models.ditto.networks.ditto_networks import DittoNetworks, DittoSizes
 from models.ditto.weights.config import CONFIG_JSON, CONFIG_NPZ
 from models.ditto.weights.reader import WeightsError
-from models.engine import Canvas, ThinkingEngine
+from models.engine import Canvas, MotionBatchEngine
 from models.face import default_analyzer, frame_portrait, load_photo
 from portraits import ANNA
 from tests.fakes.ditto_files import tiny_networks, write_tiny_files
@@ -43,7 +43,7 @@ def noise(frames: int) -> np.ndarray:
 
 def test_a_folder_becomes_the_engine_its_weights_describe(folder, photo, analyzer):
     engine = DittoEngine.load(folder, analyzer=analyzer)
-    assert isinstance(engine, ThinkingEngine)
+    assert isinstance(engine, MotionBatchEngine)
     identity = engine.prepare(photo, CANVAS)
     # Built in memory, of the same seed, it is the same engine.
     framed = frame_portrait(photo, analyzer.analyze(photo)[0], CANVAS)
@@ -51,9 +51,9 @@ def test_a_folder_becomes_the_engine_its_weights_describe(folder, photo, analyze
     torch.testing.assert_close(identity.volume, again.volume)
     torch.testing.assert_close(identity.reference, again.reference)
     actor = engine.actor(identity)
-    actor.hear(noise(12))
-    actor.finish()
-    pictures = engine.render(actor.act(12, True))
+    actor.push_audio(noise(12))
+    actor.end_segment()
+    pictures = engine.render(actor.next_poses(12, True))
     assert len({picture.tobytes() for picture in pictures}) == 12
 
 
@@ -85,9 +85,9 @@ def test_the_release_s_limits_of_motion_are_kept(folder, photo, analyzer):
     )
     engine = DittoEngine.load(folder, analyzer=analyzer, liveliness=0.0)
     actor = engine.actor(engine.prepare(photo, CANVAS))
-    actor.hear(noise(30))
-    actor.finish()
-    spoken = actor.act(30, True)
+    actor.push_audio(noise(30))
+    actor.end_segment()
+    spoken = actor.next_poses(30, True)
     assert engine._mind.clip is not None
     rows = torch.cat(actor._motion._given)
     assert (rows[:, EXPRESSION] == 0.01).all()
@@ -103,9 +103,9 @@ def test_the_lookahead_it_asks_for_is_what_its_first_frame_needs(analyzer, photo
     actor = engine.actor(engine.prepare(photo, CANVAS))
     needed = 640 + round(engine.lookahead_s * 16_000)
     speech = noise(20)
-    actor.hear(speech[: needed - 1])
+    actor.push_audio(speech[: needed - 1])
     assert actor.ready == 0
-    actor.hear(speech[needed - 1 : needed])
+    actor.push_audio(speech[needed - 1 : needed])
     assert actor.ready > 0
 
 
@@ -115,24 +115,24 @@ def test_at_the_speed_of_a_microphone_no_frame_goes_without_motion(analyzer, pho
     actor = engine.actor(engine.prepare(photo, CANVAS))
     speech = noise(60)
     heard = 640 + round(engine.lookahead_s * 16_000)
-    actor.hear(speech[:heard])
+    actor.push_audio(speech[:heard])
     for _ in range(50):
         assert actor.ready >= 1
-        actor.act(1, True)
-        actor.hear(speech[heard : heard + 640])
+        actor.next_poses(1, True)
+        actor.push_audio(speech[heard : heard + 640])
         heard += 640
 
 
 def test_capacity_is_measured_with_motion(analyzer, photo):
     engine = DittoEngine(tiny_networks(), loudness_encoder, analyzer=analyzer, steps=2)
-    thought = []
-    think = engine.think
-    engine.think = lambda actors: (thought.append(len(actors)), think(actors))
+    batches = []
+    generate = engine.generate_motion
+    engine.generate_motion = lambda actors: (batches.append(len(actors)), generate(actors))
     speed = measured_speed(engine, photo, CANVAS, seconds=0.3)
     assert speed.frames_per_second > 0
     assert measured_batch(engine) == 4
-    assert thought
-    assert set(thought) == {4}, "all of them at once, never one alone"
+    assert batches
+    assert set(batches) == {4}, "all of them at once, never one alone"
 
 
 @pytest.mark.parametrize(
@@ -150,5 +150,5 @@ def test_what_a_session_takes_is_stated(analyzer):
 
 def test_the_random_engine_renders(analyzer, photo):
     engine = DittoEngine.random(sizes=DittoSizes.tiny(), analyzer=analyzer)
-    (picture,) = engine.render(engine.actor(engine.prepare(photo, CANVAS)).act(1, False))
+    (picture,) = engine.render(engine.actor(engine.prepare(photo, CANVAS)).next_poses(1, False))
     assert picture.shape == CANVAS.i420_shape

@@ -58,8 +58,8 @@ def live(actor: DittoActor, minutes: float, rng: np.random.Generator, act) -> np
     while len(means) < minutes:
         said = int(rng.integers(2, 9)) * FPS
         level = rng.uniform(500, 6000)
-        actor.hear(rng.normal(0, level, said * FRAME).clip(-32768, 32767).astype(np.int16))
-        actor.finish()
+        actor.push_audio(rng.normal(0, level, said * FRAME).clip(-32768, 32767).astype(np.int16))
+        actor.end_segment()
         cut_off = rng.random() < 0.2
         left = said // 2 if cut_off else said
         while left:
@@ -67,7 +67,7 @@ def live(actor: DittoActor, minutes: float, rng: np.random.Generator, act) -> np
             minute.extend(act(actor, n, True))
             left -= n
         if cut_off:
-            actor.cut(int(rng.integers(0, 8)))
+            actor.interrupt(int(rng.integers(0, 8)))
         for _ in range(said // FPS):
             minute.extend(act(actor, 2 * FPS, False))
         depth = depths(actor)
@@ -79,7 +79,7 @@ def live(actor: DittoActor, minutes: float, rng: np.random.Generator, act) -> np
 
 
 def perform(actor: DittoActor, n: int, speaking: bool) -> np.ndarray:
-    return points(actor.act(n, speaking))
+    return points(actor.next_poses(n, speaking))
 
 
 def assert_home(means: np.ndarray, actor: DittoActor, limit: float) -> None:
@@ -118,7 +118,7 @@ def test_a_session_of_tiny_networks_comes_home_and_keeps_its_memory(minutes):
     shapes = []  # kept whole, hours of pictures would be the memory that grows
 
     def act(actor: DittoActor, n: int, speaking: bool) -> np.ndarray:
-        poses = actor.act(n, speaking)
+        poses = actor.next_poses(n, speaking)
         if rng.random() < n / (10 * FPS):
             shapes.extend(picture.shape for picture in engine.render(poses[:1]))
         return points(poses)

@@ -43,7 +43,7 @@ def need(renders: RenderPool, one: Performer, generation: int, speaking: bool):
 
 async def test_frames_of_one_session_come_in_order(engine, renders):
     one = performer(engine)
-    one.hear(np.full(640, 20_000, np.int16))
+    one.push_audio(np.full(640, 20_000, np.int16))
     loud = need(renders, one, 0, True)
     idle = need(renders, one, 0, False)
     pictures = [(await future).picture for future in (loud, idle)]
@@ -63,7 +63,7 @@ async def test_waiting_sessions_are_rendered_in_one_batch(engine, renders):
 
 async def test_a_late_frame_is_acted_but_not_rendered(engine, renders):
     one = performer(engine)
-    one.hear(np.full(640, 20_000, np.int16))
+    one.push_audio(np.full(640, 20_000, np.int16))
     answer = await renders.submit(one, 0, True, time.monotonic_ns() - 1)
     assert answer.late
     assert answer.picture is None
@@ -107,7 +107,7 @@ async def test_a_frame_overtaken_by_an_interrupt_is_neither_acted_nor_rendered(e
     one = performer(engine)
     await need(renders, one, 0, False)
     await need(renders, one, 0, False)
-    one.cut(shown=1)
+    one.interrupt(shown=1)
     assert (await need(renders, one, 0, False)).picture is None
     assert (await need(renders, one, 1, False)).picture is not None
     assert engine.actors[0].cuts == [1]
@@ -215,7 +215,7 @@ async def test_one_session_is_never_in_work_twice_and_keeps_its_order(pool_of):
     engine.render_s = 0.002
     pool = pool_of(engine, 4)
     one = performer(engine)
-    one.hear(np.tile(np.repeat(np.array([20_000, 300], np.int16), 640), 10))
+    one.push_audio(np.tile(np.repeat(np.array([20_000, 300], np.int16), 640), 10))
     greys = [
         int((await answer).picture[0, 0])
         for answer in [need(pool, one, 0, True) for _ in range(20)]
@@ -232,7 +232,7 @@ async def test_many_sessions_on_few_threads_all_come_in_order(pool_of):
     pool = pool_of(engine, 3)
     sessions = [performer(engine) for _ in range(8)]
     for one in sessions:
-        one.hear(np.tile(np.repeat(np.array([20_000, 300], np.int16), 640), 10))
+        one.push_audio(np.tile(np.repeat(np.array([20_000, 300], np.int16), 640), 10))
 
     async def play(one: Performer) -> list[int]:
         answers = [need(pool, one, 0, True) for _ in range(20)]

@@ -13,10 +13,10 @@ class Recorder:
         self.pieces: list[np.ndarray] = []
         self.finished_at: list[int] = []
 
-    def hear(self, pcm: np.ndarray) -> None:
+    def push_audio(self, pcm: np.ndarray) -> None:
         self.pieces.append(pcm)
 
-    def finish(self) -> None:
+    def end_segment(self) -> None:
         self.finished_at.append(self.heard)
 
     @property

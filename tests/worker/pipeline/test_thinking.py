@@ -1,6 +1,6 @@
 """Motion worked out for many sessions together, before they need it."""
 
-from tests.fakes.slow_engine import Day, ThoughtfulEngine
+from tests.fakes.slow_engine import Day, SlowMotionEngine
 from worker.pipeline.thinking import Thinking
 
 
@@ -13,97 +13,97 @@ def never(frame: int) -> bool:
 
 
 async def test_sessions_think_together_and_nobody_thinks_alone():
-    engine = ThoughtfulEngine(pose_ms=1.0, think_ms=12.0)
+    engine = SlowMotionEngine(pose_ms=1.0, motion_ms=12.0)
     day = Day(engine)
     seats = [day.seat(always, ahead_frames=25) for _ in range(8)]
     await day.run(200)
     for seat in seats:
         assert seat.count(10) == (190, 0, 0)
     assert sum(actor.alone for actor in engine.actors) == 0
-    sizes = [len(actors) for actors in engine.thought]
+    sizes = [len(actors) for actors in engine.motion_batches]
     assert sum(sizes[5:]) / len(sizes[5:]) >= 4, "8 sessions every 5 frames: fewer, larger batches"
 
 
 async def test_motion_is_worked_out_before_it_is_needed():
-    engine = ThoughtfulEngine(pose_ms=1.0, think_ms=5.0)
+    engine = SlowMotionEngine(pose_ms=1.0, motion_ms=5.0)
     day = Day(engine)
     seat = day.seat(always)
     await day.run(50)
     assert seat.count() == (50, 0, 0)
     assert engine.actors[0].alone == 0
     # 50 frames are 10 windows; two more at most lie ready.
-    assert 10 <= len(engine.thought) <= 12
+    assert 10 <= len(engine.motion_batches) <= 12
 
 
 async def test_idle_sessions_think_only_of_speech_they_heard():
-    engine = ThoughtfulEngine(pose_ms=1.0, think_ms=5.0)
+    engine = SlowMotionEngine(pose_ms=1.0, motion_ms=5.0)
     day = Day(engine)
     day.seat(never)
     await day.run(25)
-    assert engine.thought == []
+    assert engine.motion_batches == []
 
 
 class Face:
-    """A performer that runs dry in ``due`` frames."""
+    """A performer that runs dry in ``headroom`` frames."""
 
-    def __init__(self, due: int | None) -> None:
-        self.due = due
+    def __init__(self, headroom: int | None) -> None:
+        self.motion_headroom = headroom
         self.actor = self
         self.broken: Exception | None = None
         self.fault: Exception | None = None
 
 
-def thinking(**options) -> tuple[ThoughtfulEngine, Thinking]:
-    engine = ThoughtfulEngine(pose_ms=1.0, **options)
+def thinking(**options) -> tuple[SlowMotionEngine, Thinking]:
+    engine = SlowMotionEngine(pose_ms=1.0, **options)
 
-    def think(actors) -> None:
-        engine.thought.append([actor.due for actor in actors])
-        engine.clock.pass_ms(engine.think_ms + engine.think_each_ms * len(actors))
+    def generate_motion(actors) -> None:
+        engine.motion_batches.append([actor.motion_headroom for actor in actors])
+        engine.clock.pass_ms(engine.motion_ms + engine.motion_each_ms * len(actors))
 
-    engine.think = think
+    engine.generate_motion = generate_motion
     return engine, Thinking(engine, engine.clock.now_ns)
 
 
 def test_who_runs_dry_first_is_thought_for_first():
-    engine, mind = thinking(think_ms=1.0, think_batch=4)
-    faces = [Face(due) for due in (7, 2, None, 5, 0, 9, 1)]
-    mind.think([faces[4]], [face for face in faces if face.due != 0], 1e9)
-    assert engine.thought == [[0, 1, 2, 5]]
+    engine, mind = thinking(motion_ms=1.0, motion_batch=4)
+    faces = [Face(headroom) for headroom in (7, 2, None, 5, 0, 9, 1)]
+    mind.think([faces[4]], [face for face in faces if face.motion_headroom != 0], 1e9)
+    assert engine.motion_batches == [[0, 1, 2, 5]]
 
 
 def test_what_can_wait_waits():
-    engine, mind = thinking(think_ms=1.0)
+    engine, mind = thinking(motion_ms=1.0)
     mind.think([Face(4)], [Face(None), Face(8)], 1e9)
-    assert engine.thought == []
+    assert engine.motion_batches == []
     mind.think([Face(3)], [Face(None), Face(8)], 1e9)
-    assert engine.thought == [[3, 8]]
+    assert engine.motion_batches == [[3, 8]]
 
 
 def test_a_frame_in_need_does_not_wait_for_a_full_batch():
     """Each costs 6 ms: sixteen would take longer than any frame has."""
-    engine, mind = thinking(think_ms=0.0, think_each_ms=6.0)
+    engine, mind = thinking(motion_ms=0.0, motion_each_ms=6.0)
     faces = [Face(1) for _ in range(15)]
     for count in (1, 2, 4, 8, 16):  # what it costs is found out once
         mind.think([Face(0)], faces[: count - 1], 1e9)
-    engine.thought.clear()
+    engine.motion_batches.clear()
     mind.think([Face(0)], faces, 30e6)
-    assert engine.thought == [[0, 1, 1, 1]]
+    assert engine.motion_batches == [[0, 1, 1, 1]]
     # With no time at all it is thought for alone, and for nobody who can wait.
     mind.think([Face(0)], faces, 1e6)
-    assert engine.thought[1:] == [[0]]
+    assert engine.motion_batches[1:] == [[0]]
     mind.think([], faces, 1e6)
-    assert engine.thought[2:] == []
+    assert engine.motion_batches[2:] == []
 
 
 def test_all_who_are_in_need_are_thought_for_whatever_it_takes():
-    engine, mind = thinking(think_ms=0.0, think_each_ms=6.0, think_batch=4)
+    engine, mind = thinking(motion_ms=0.0, motion_each_ms=6.0, motion_batch=4)
     for _ in range(2):
         mind.think([Face(0) for _ in range(6)], [Face(1)], 1e6)
-    assert engine.thought == [[0] * 6] * 2
+    assert engine.motion_batches == [[0] * 6] * 2
 
 
 async def test_one_session_s_fault_is_its_own():
-    engine = ThoughtfulEngine(pose_ms=1.0, think_ms=1.0)
+    engine = SlowMotionEngine(pose_ms=1.0, motion_ms=1.0)
     day = Day(engine)
     good, bad = day.seat(always), day.seat(always)
     engine.actors[1].broken = RuntimeError("a broken session")

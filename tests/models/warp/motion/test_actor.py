@@ -51,15 +51,15 @@ def actor(network: SpeechToMotion, **settings: Any) -> WarpActor:
 
 
 def act(performer: WarpActor, n: int, speaking: bool) -> np.ndarray:
-    poses = performer.act(n, speaking)
+    poses = performer.next_poses(n, speaking)
     assert len(poses) == n
     return np.array([pose.motion for pose in poses]).reshape(n, len(CHANNELS))
 
 
 def speak(performer: WarpActor, pcm: np.ndarray) -> np.ndarray:
-    performer.hear(pcm)
-    performer.finish()
-    return act(performer, performer.heard, speaking=True)
+    performer.push_audio(pcm)
+    performer.end_segment()
+    return act(performer, performer.buffered_frames, speaking=True)
 
 
 def assert_smooth(motion: np.ndarray) -> None:
@@ -70,40 +70,40 @@ def assert_smooth(motion: np.ndarray) -> None:
 
 def test_counts_whole_frames_heard_and_ready(network):
     performer = actor(network)
-    assert (performer.heard, performer.ready) == (0, 0)
-    performer.hear(np.zeros(10 * FRAME - 1, np.int16))
-    assert performer.heard == 9
+    assert (performer.buffered_frames, performer.ready) == (0, 0)
+    performer.push_audio(np.zeros(10 * FRAME - 1, np.int16))
+    assert performer.buffered_frames == 9
     assert performer.ready == 7, "three frames wait for their 100 ms of lookahead"
-    performer.finish()
-    assert (performer.heard, performer.ready) == (10, 10)
-    performer.hear(np.zeros(FRAME, np.int16))
-    assert (performer.heard, performer.ready) == (11, 10)
+    performer.end_segment()
+    assert (performer.buffered_frames, performer.ready) == (10, 10)
+    performer.push_audio(np.zeros(FRAME, np.int16))
+    assert (performer.buffered_frames, performer.ready) == (11, 10)
 
 
 def test_refuses_to_act_what_was_not_heard(network):
     performer = actor(network)
-    performer.hear(np.zeros(3 * FRAME, np.int16))
+    performer.push_audio(np.zeros(3 * FRAME, np.int16))
     with pytest.raises(ValueError, match="cannot act 4 frames of speech: 3 were heard"):
-        performer.act(4, speaking=True)
-    assert performer.heard == 3
+        performer.next_poses(4, speaking=True)
+    assert performer.buffered_frames == 3
 
 
 def test_the_same_frames_however_the_speech_came_in(network, speech):
     whole = speak(actor(network), speech)
     performer, pieces = actor(network), []
     for i in range(0, len(speech), 1000):
-        performer.hear(speech[i : i + 1000])
+        performer.push_audio(speech[i : i + 1000])
         pieces.append(act(performer, performer.ready, speaking=True))
-    performer.finish()
-    pieces.append(act(performer, performer.heard, speaking=True))
+    performer.end_segment()
+    pieces.append(act(performer, performer.buffered_frames, speaking=True))
     np.testing.assert_allclose(np.concatenate(pieces), whole, atol=5e-3)
 
 
 def test_every_heard_frame_can_be_acted_at_once(network, speech):
     performer, live = actor(network), []
     for i in range(0, len(speech) - FRAME + 1, FRAME):
-        performer.hear(speech[i : i + FRAME])
-        assert performer.heard == 1
+        performer.push_audio(speech[i : i + FRAME])
+        assert performer.buffered_frames == 1
         live.append(act(performer, 1, speaking=True))
     early = np.concatenate(live)
     best = speak(actor(network), speech)[: len(early)]
@@ -179,8 +179,8 @@ def test_live_speech_shuts_the_lips_in_a_pause_too(network, speech):
     performer, live = actor(network), []
     pcm = with_pause(speech, 15, 60.0)
     for i in range(0, len(pcm), FRAME):
-        performer.hear(pcm[i : i + FRAME])
-        if performer.heard > 1:  # as the worker does: 60 ms behind
+        performer.push_audio(pcm[i : i + FRAME])
+        if performer.buffered_frames > 1:  # as the worker does: 60 ms behind
             live.append(act(performer, 1, speaking=True))
     assert np.concatenate(live)[18 + 6 : 18 + 12, INDEX["aperture"]].max() < 0.02
 
@@ -246,21 +246,21 @@ def test_nothing_jumps_between_idling_and_speaking(network, speech):
     performer = actor(network, liveliness=1.5, seed=3)
     motion = [act(performer, 30, speaking=False)]
     for start in range(0, 60_000, 9_000):  # stretches that begin and end anywhere, even mid-vowel
-        performer.hear(speech[start : start + 9_000])
-        performer.finish()
-        motion.append(act(performer, performer.heard, speaking=True))
+        performer.push_audio(speech[start : start + 9_000])
+        performer.end_segment()
+        motion.append(act(performer, performer.buffered_frames, speaking=True))
         motion.append(act(performer, start // 9_000, speaking=False))
     assert_smooth(np.concatenate(motion))
 
 
 def test_speech_waits_while_the_face_idles(network, speech):
     performer = actor(network)
-    performer.hear(speech)
-    performer.finish()
+    performer.push_audio(speech)
+    performer.end_segment()
     first = act(performer, 20, speaking=True)
-    heard = performer.heard
+    heard = performer.buffered_frames
     held = act(performer, 30, speaking=False)
-    assert performer.heard == heard
+    assert performer.buffered_frames == heard
     assert np.abs(held[5:][:, INDEX["aperture"]]).max() < 1e-6
     rest = act(performer, heard, speaking=True)
     assert_smooth(np.concatenate([first, held, rest]))
@@ -270,11 +270,11 @@ def test_speech_waits_while_the_face_idles(network, speech):
 
 def test_cut_forgets_speech_and_eases_to_rest(network, speech):
     performer = actor(network)
-    performer.hear(speech)
+    performer.push_audio(speech)
     spoken = act(performer, 19, speaking=True)  # mid "pa"
     assert spoken[-1, INDEX["aperture"]] > 0.05
-    performer.cut()
-    assert (performer.heard, performer.ready) == (0, 0)
+    performer.interrupt()
+    assert (performer.buffered_frames, performer.ready) == (0, 0)
     after = act(performer, 10, speaking=False)
     assert_smooth(np.concatenate([spoken, after]))
     assert after[5:][:, INDEX["aperture"]].max() < 1e-6
@@ -283,37 +283,37 @@ def test_cut_forgets_speech_and_eases_to_rest(network, speech):
 def test_cut_goes_on_from_the_last_frame_seen(network, speech):
     performer, witness = actor(network), actor(network)
     for one in (performer, witness):
-        one.hear(speech)
+        one.push_audio(speech)
     seen = act(performer, 19, speaking=True)
     act(performer, 12, speaking=True)
-    performer.cut(unseen=12)
+    performer.interrupt(unseen=12)
     after = act(performer, 40, speaking=False)
     assert_smooth(np.concatenate([seen, after]))
 
     act(witness, 19, speaking=True)
-    witness.cut()
+    witness.interrupt()
     np.testing.assert_allclose(after, act(witness, 40, speaking=False), atol=1e-6)
 
 
 def test_cut_may_go_back_before_the_speech(network, speech):
     performer = actor(network)
     idle = act(performer, 10, speaking=False)
-    performer.hear(speech)
+    performer.push_audio(speech)
     act(performer, 20, speaking=True)
-    performer.cut(unseen=24)
+    performer.interrupt(unseen=24)
     after = act(performer, 10, speaking=False)
     np.testing.assert_allclose(after[:4], idle[6:], atol=1e-6)
     with pytest.raises(ValueError, match="unseen"):
-        performer.cut(unseen=-1)
-    performer.cut(unseen=10_000)
+        performer.interrupt(unseen=-1)
+    performer.interrupt(unseen=10_000)
 
 
 def test_new_speech_right_after_a_cut_does_not_jump(network, speech):
     performer = actor(network)
-    performer.hear(speech)
+    performer.push_audio(speech)
     motion = [act(performer, 19, speaking=True)]
-    performer.cut()
-    performer.hear(speech[33_000:])  # begins in the middle of a vowel
+    performer.interrupt()
+    performer.push_audio(speech[33_000:])  # begins in the middle of a vowel
     motion.append(act(performer, 20, speaking=True))
     assert_smooth(np.concatenate(motion))
 
@@ -334,16 +334,16 @@ def test_a_stretch_of_speech_does_not_move_the_mouth_of_the_next(network, speech
 
 def test_each_stretch_begins_on_a_frame_of_its_own(network, speech):
     performer = actor(network)
-    performer.hear(speech[:1000])
-    performer.finish()
-    performer.hear(speech[1000:2000])
-    performer.finish()
-    assert performer.heard == 4
+    performer.push_audio(speech[:1000])
+    performer.end_segment()
+    performer.push_audio(speech[1000:2000])
+    performer.end_segment()
+    assert performer.buffered_frames == 4
     act(performer, 3, speaking=True)
-    assert performer.heard == 1
-    performer.finish()
+    assert performer.buffered_frames == 1
+    performer.end_segment()
     act(performer, 1, speaking=True)
-    assert performer.heard == 0
+    assert performer.buffered_frames == 0
 
 
 def test_idles_as_the_idle_motion_of_its_seed(network):
@@ -444,20 +444,20 @@ def test_whatever_happens_what_the_viewer_sees_is_smooth(network, speech, seed):
         if what == "hear":
             start = chance.integers(0, len(speech) - 100)
             pcm = speech[start : start + chance.integers(1, 12_000)]
-            performer.hear(pcm)
+            performer.push_audio(pcm)
         elif what == "finish":
-            performer.finish()
+            performer.end_segment()
         elif what == "cut":
             unseen = int(chance.integers(0, 6))
-            performer.cut(unseen)
+            performer.interrupt(unseen)
             seen = seen[: max(0, len(seen) - unseen)]
-            assert performer.heard == 0
+            assert performer.buffered_frames == 0
         elif what == "speak":
-            heard = performer.heard
+            heard = performer.buffered_frames
             n = int(chance.integers(0, heard + 1))
             seen += list(act(performer, n, speaking=True))
-            assert performer.heard == heard - n
+            assert performer.buffered_frames == heard - n
         else:
             seen += list(act(performer, int(chance.integers(0, 8)), speaking=False))
-        assert 0 <= performer.ready <= performer.heard
+        assert 0 <= performer.ready <= performer.buffered_frames
     assert_smooth(np.array(seen))
