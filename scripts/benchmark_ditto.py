@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from models.ditto.audio.hubert import FEATURES, WINDOW_SAMPLES
 from models.ditto.motion.actor import DittoActor
 from models.ditto.motion.key_points import POINTS, Source
-from models.ditto.motion.mind import Mind
+from models.ditto.motion.motion_generator import MotionGenerator
 from models.ditto.motion.motion_windows import CHANNELS, Condition, emotion, motion_row
 from models.ditto.networks.compiled import fixed_batches, painter, window_sampler
 from models.ditto.networks.diffusion import ROWS, DdimSampler
@@ -226,7 +226,7 @@ class Bench:
         def hear(windows: np.ndarray) -> np.ndarray:
             return self.hubert(torch.from_numpy(windows).to(device)).float().cpu().numpy()
 
-        self.mind = Mind(
+        self.generator = MotionGenerator(
             hear, self.sample, self.sampler, device, overlap=OVERLAP, batch=sizes[-1],
             encoder_batches=sizes,
         )  # fmt: skip
@@ -404,7 +404,7 @@ class Bench:
 
     def _host_row(self) -> dict[str, Any]:
         actors = self.speakers(1, seconds=4)
-        self.mind.think(actors)
+        self.generator.generate(actors)
         count = max(1, min(5, actors[0].buffered_frames))
         ms = self.at.ms(lambda: actors[0].next_poses(count, speaking=False), self.seconds)
         blank = ("GFLOP each", "TFLOP/s", "GB/s", "% of arithmetic", "% of memory")
@@ -413,7 +413,7 @@ class Bench:
 
     def speakers(self, count: int, seconds: float) -> list[DittoActor]:
         """Sessions that have heard some speech."""
-        actors = [DittoActor(self.identity, self.mind, seed) for seed in range(count)]  # type: ignore[arg-type]
+        actors = [DittoActor(self.identity, self.generator, seed) for seed in range(count)]  # type: ignore[arg-type]
         for seed, actor in enumerate(actors):
             actor.push_audio(speech(seconds, seed))
         return actors
@@ -441,7 +441,7 @@ class Bench:
         each = (self.at.allocated() - before) / count
         # Half the windows fall due in each of several ticks: nobody starts in step with others.
         for i, actor in enumerate(actors):
-            self.mind.think([actor])
+            self.generator.generate([actor])
             actor.next_poses(i % 5, speaking=True)
         handed: list[float] = []
         begun = time.perf_counter()
@@ -465,7 +465,7 @@ class Bench:
             )
             urgent = [a for a in hungry if (a.motion_headroom or 0) < 5]
             if urgent:
-                self.mind.think(urgent[: self.batch])
+                self.generator.generate(urgent[: self.batch])
         elapsed = handed[-1] - begun if handed else 1.0
         gaps = np.diff(handed) * 1000 if len(handed) > 2 else np.array([0.0])
         rate = len(handed) / max(elapsed, 1 / FPS)
@@ -482,7 +482,7 @@ class Bench:
         """Speech faster than real time into an idle session, to its first picture."""
         times = []
         for trial in range(self.arguments.trials):
-            actor = DittoActor(self.identity, self.mind, trial)  # type: ignore[arg-type]
+            actor = DittoActor(self.identity, self.generator, trial)  # type: ignore[arg-type]
             self.renderer.render(actor.next_poses(1, speaking=False))
             pcm = speech(1, trial)
             begun = time.perf_counter()
@@ -504,7 +504,7 @@ class Bench:
             self.identity.placement.still,
         )
         identity = sum(x.numel() * x.element_size() for x in parts)
-        noise = self.mind.noise(0).fixed
+        noise = self.generator.noise(0).fixed
         return [
             {"kept on the device": "weights without speech network", "MB": _round(weights / 1e6)},
             {"kept on the device": "all that is shared, buffers too",

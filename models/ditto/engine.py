@@ -13,7 +13,7 @@ from models.ditto.files import SPEECH_ENCODER, read_sizes, require_files
 from models.ditto.identity import DittoIdentity, build_identity
 from models.ditto.motion.actor import DittoActor, DittoPose
 from models.ditto.motion.key_points import POINTS
-from models.ditto.motion.mind import Mind
+from models.ditto.motion.motion_generator import MotionGenerator
 from models.ditto.motion.motion_windows import CHANNELS, EMOTIONS
 from models.ditto.networks.compiled import (
     BATCHES,
@@ -99,7 +99,7 @@ class DittoEngine:
         )
         sample_batch.warm(*_nothing_heard(steps))
         paint_batch.warm(*_nothing_seen(networks.sizes, self._volume_dtype))
-        self._mind = Mind(
+        self._generator = MotionGenerator(
             encoder,
             sample_batch,
             sampler,
@@ -159,7 +159,10 @@ class DittoEngine:
     def memory_per_session_mb(self) -> float:
         """Memory of a session on the device in 10^6 bytes, beside the weights and its identity."""
         return (
-            sum(tensor.numel() * tensor.element_size() for tensor in (self._mind.noise(0).fixed,))
+            sum(
+                tensor.numel() * tensor.element_size()
+                for tensor in (self._generator.noise(0).fixed,)
+            )
             / 1e6
         )
 
@@ -175,11 +178,11 @@ class DittoEngine:
 
     def actor(self, identity: DittoIdentity, seed: int = 0) -> DittoActor:
         """The actor of one session. The same seed gives the same idle motion."""
-        return DittoActor(identity, self._mind, seed, self.liveliness)
+        return DittoActor(identity, self._generator, seed, self.liveliness)
 
     def generate_motion(self, actors: Sequence[DittoActor]) -> None:
         """One window of motion further for each of ``actors``, in batches."""
-        self._mind.think(actors)
+        self._generator.generate(actors)
 
     def render(self, poses: Sequence[DittoPose]) -> list[np.ndarray]:
         """One tightly packed I420 picture per pose: uint8, shape ``canvas.i420_shape``."""

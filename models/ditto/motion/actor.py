@@ -1,9 +1,9 @@
 """The ditto engine's actor: one session's speech and idling become key points.
 
-Hearing costs nothing: speech is kept until motion is worked out of it, by
-``models.ditto.motion.mind``, for many sessions at once. What an actor then does for a frame is
-arithmetic on a few hundred numbers, on the host: as kernels of a GPU the same would take longer
-to start than to run.
+Taking in audio costs nothing: speech is kept until motion is generated from it, by
+``models.ditto.motion.motion_generator``, for many sessions at once. What an actor then does for a
+frame is arithmetic on a few hundred numbers, on the host: as kernels of a GPU the same would take
+longer to start than to run.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from models.ditto.audio.speech_windows import (
     SpeechWindow,
     SpeechWindows,
 )
-from models.ditto.motion.life import LIVELY, Life, loudness
+from models.ditto.motion.motion_blender import LIVELY, MotionBlender, loudness
 from models.ditto.motion.motion_windows import REMEMBERED_ROWS, MotionWindows, WindowRequest
 from models.engine import SPEECH_SAMPLES_PER_FRAME as FRAME
 
 if TYPE_CHECKING:
     from models.ditto.identity import DittoIdentity
     from models.ditto.motion.key_points import Retargeting
-    from models.ditto.motion.mind import Mind
+    from models.ditto.motion.motion_generator import MotionGenerator
     from models.ditto.networks.diffusion import SessionNoise
 
 AHEAD = 10
@@ -102,7 +102,7 @@ class DittoActor:
 
     Args:
         identity: whose face.
-        mind: works out motion; shared by all actors of an engine.
+        generator: generates motion; shared by all actors of an engine.
         seed: the same seed and speech perform the same motion.
         liveliness: how much head and eyes move by themselves, 0 (still) to 1.5 (restless).
         how: gains of the performance.
@@ -111,30 +111,30 @@ class DittoActor:
     def __init__(
         self,
         identity: DittoIdentity,
-        mind: Mind,
+        generator: MotionGenerator,
         seed: int = 0,
         liveliness: float = 1.0,
         how: Retargeting = LIVELY,
     ) -> None:
         self.identity = identity
-        self.noise: SessionNoise = mind.noise(seed)
+        self.noise: SessionNoise = generator.noise(seed)
         """The session's random numbers, on the device."""
-        self._mind = mind
+        self._generator = generator
         self._motion = MotionWindows(
             identity.reference,
             identity.condition,
-            mind.silence,
-            overlap=mind.overlap,
-            clip=mind.clip,
+            generator.silence,
+            overlap=generator.overlap,
+            clip=generator.clip,
             pull=1 / (25 * HEAD_RETURNS_S),
-            eager=mind.eager,
+            eager=generator.eager,
         )
-        self._life = Life(identity.source, seed, how, liveliness=liveliness)
+        self._blender = MotionBlender(identity.source, seed, how, liveliness=liveliness)
         self._stretches: deque[_Stretch] = deque()
-        self._thinking: _Stretch | None = None
+        self._current: _Stretch | None = None
         """The stretch that the motion windows are in."""
         self._asked: list[SpeechWindow] = []
-        """Windows of speech that the mind was given and has not answered."""
+        """Windows of speech that the generator was given and has not answered."""
         self._given = 0
         """Rows worked out that an interrupt could take back, counted since the session began."""
         self._taken = 0
@@ -159,8 +159,8 @@ class DittoActor:
         if stretch.finished:
             return stretch.frames
         features = max(0, stretch.samples - LOOKAHEAD) // STRIDE * PRESENT
-        windows = features // self._mind.step - (0 if self._mind.eager else 1)
-        return max(0, windows * self._mind.step)
+        windows = features // self._generator.step - (0 if self._generator.eager else 1)
+        return max(0, windows * self._generator.step)
 
     @property
     def motion_headroom(self) -> int | None:
@@ -219,12 +219,12 @@ class DittoActor:
         if unseen < 0:
             raise ValueError(f"unseen must be 0 or more frames, not {unseen}")
         self._stretches.clear()
-        self._thinking = None
+        self._current = None
         for _ in range(min(unseen, len(self._past))):
             self._taken = self._past.pop()
         self._motion.cut(self._given - self._taken)
         self._given = self._taken
-        self._life.cut(unseen)
+        self._blender.interrupt(unseen)
 
     def next_poses(self, n: int, speaking: bool) -> list[DittoPose]:
         """Poses of the next ``n`` frames.
@@ -250,14 +250,14 @@ class DittoActor:
 
     def _idle(self, n: int) -> torch.Tensor:
         self._past.extend([self._taken] * n)
-        return self.identity.source.place(self._life.idle(n))
+        return self.identity.source.place(self._blender.idle(n))
 
     def _speak(self, most: int) -> torch.Tensor:
         """Key points of the next frames of speech, at least one and at most ``most``."""
         stretch = self._stretches[0]
         while stretch.known <= stretch.acted and self._reach(stretch) > stretch.acted:
             answers = self._answers
-            self._mind.think([self])
+            self._generator.generate([self])
             if self._answers == answers:
                 break  # the model had nothing to say: better a face that waits than none
         zero = self._motion.zero
@@ -272,7 +272,7 @@ class DittoActor:
             self._past.extend(range(self._taken, self._taken + n))
             self._taken += n
             stretch.acted += n
-            points = self.identity.source.place(self._life.speak(rows, zero, levels))
+            points = self.identity.source.place(self._blender.speak(rows, zero, levels))
         self._retire()
         return points
 
@@ -283,7 +283,7 @@ class DittoActor:
                 return
             self._stretches.popleft()
 
-    # What the mind asks and answers.
+    # What the generator asks and answers.
 
     def speech_windows(self) -> list[SpeechWindow]:
         """The windows of speech that the next window of motion is missing. They are the same until
@@ -291,13 +291,13 @@ class DittoActor:
         stretch = self._wanting
         if stretch is None:
             return []
-        if self._thinking is not stretch:
+        if self._current is not stretch:
             # Nothing is left to be worked out of the one before, however it ended.
             self._motion.cut()
-            self._thinking = stretch
+            self._current = stretch
             self._asked = []
         taken = self._asked
-        lacking = self._mind.step - sum(window.frames for window in taken)
+        lacking = self._generator.step - sum(window.frames for window in taken)
         while lacking > 0 and not stretch.windows.drained:
             window = stretch.windows.take()
             if window is None:
@@ -309,7 +309,7 @@ class DittoActor:
     def attend(self, features: Sequence[torch.Tensor]) -> WindowRequest | None:
         """Take in features of the windows of speech taken last, (n, 1024) each; answers what is to
         be asked of the motion model, if a window of it is complete."""
-        stretch = self._thinking
+        stretch = self._current
         if stretch is None:
             return None
         for piece in features:
@@ -321,7 +321,7 @@ class DittoActor:
 
     def accept(self, motion: torch.Tensor) -> None:
         """The motion model's answer, (80, 265), on the host."""
-        stretch = self._thinking
+        stretch = self._current
         assert stretch is not None
         self._answers += 1
         rows = self._motion.accept(motion)

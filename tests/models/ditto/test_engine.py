@@ -88,7 +88,7 @@ def test_the_release_s_limits_of_motion_are_kept(folder, photo, analyzer):
     actor.push_audio(noise(30))
     actor.end_segment()
     spoken = actor.next_poses(30, True)
-    assert engine._mind.clip is not None
+    assert engine._generator.clip is not None
     rows = torch.cat(actor._motion._given)
     assert (rows[:, EXPRESSION] == 0.01).all()
     assert len(spoken) == 30

@@ -16,7 +16,7 @@ from models.engine import SPEECH_SAMPLES_PER_FRAME as FRAME
 from models.face import load_photo
 from portraits import ANNA
 from tests.fakes.ditto_files import tiny_networks
-from tests.fakes.ditto_mind import Performer, fake_identity, fake_mind, points
+from tests.fakes.ditto_motion_generator import FakeDiffusion, fake_generator, fake_identity, points
 
 
 def resident_mb() -> float:
@@ -36,7 +36,7 @@ def depths(actor: DittoActor) -> dict[str, int]:
         "rows ready": sum(len(rows) for one in actor._stretches for rows in one.rows),
         "rows given": sum(map(len, actor._motion._given)),
         "history": 0 if actor._motion._history is None else len(actor._motion._history),
-        "faces shown": actor._life._remembered,
+        "faces shown": actor._blender._remembered,
         "features": len(actor._motion._features) + sum(map(len, actor._motion._waiting)),
     }
 
@@ -93,8 +93,8 @@ def assert_home(means: np.ndarray, actor: DittoActor, limit: float) -> None:
 @pytest.mark.parametrize("minutes", [30, pytest.param(480, marks=pytest.mark.slow)])
 def test_a_session_with_a_model_that_drifts_comes_home_and_keeps_its_memory(minutes):
     """The model turns the head a little further in every window, from wherever it started."""
-    mind = fake_mind(performer=Performer(turn=0.05), overlap=70)
-    actor = DittoActor(fake_identity(), mind, seed=1)
+    generator = fake_generator(diffusion=FakeDiffusion(turn=0.05), overlap=70)
+    actor = DittoActor(fake_identity(), generator, seed=1)
     rng = np.random.default_rng(1)
     live(actor, 3, rng, perform)
     gc.collect()

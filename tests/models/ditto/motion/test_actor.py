@@ -8,11 +8,11 @@ import torch
 
 from models.ditto.motion.actor import AHEAD, DittoActor
 from models.engine import SPEECH_SAMPLES_PER_FRAME as FRAME
-from tests.fakes.ditto_mind import (
-    Listener,
-    Performer,
+from tests.fakes.ditto_motion_generator import (
+    FakeDiffusion,
+    FakeEncoder,
+    fake_generator,
     fake_identity,
-    fake_mind,
     opening,
     points,
 )
@@ -25,29 +25,29 @@ def speech(frames: int, level: float = 3000.0) -> np.ndarray:
     return (level * swell * np.sign(np.sin(t * 0.3))).astype(np.int16)
 
 
-def still(mind, seed: int = 0) -> DittoActor:
+def still(generator, seed: int = 0) -> DittoActor:
     """An actor that moves by speech alone."""
-    return DittoActor(fake_identity(), mind, seed, liveliness=0.0)
+    return DittoActor(fake_identity(), generator, seed, liveliness=0.0)
 
 
 def test_hearing_costs_nothing():
-    listener, performer = Listener(), Performer()
-    mind = fake_mind(listener, performer)
-    listener.batches.clear()
-    actor = still(mind)
+    encoder, diffusion = FakeEncoder(), FakeDiffusion()
+    generator = fake_generator(encoder, diffusion)
+    encoder.batches.clear()
+    actor = still(generator)
     for _ in range(50):
         actor.push_audio(speech(2))
-    assert (listener.batches, performer.batches) == ([], [])
+    assert (encoder.batches, diffusion.batches) == ([], [])
     assert actor.buffered_frames == 100
 
 
 def test_motion_comes_in_blocks_of_five_frames_and_85_ms():
-    actor = still(fake_mind())
+    actor = still(fake_generator())
     actor.push_audio(speech(8)[: 5 * FRAME + 1359])
     assert (actor.buffered_frames, actor.ready, actor.motion_headroom) == (7, 0, None)
     actor.push_audio(speech(8)[:1])
     assert (actor.ready, actor.motion_headroom) == (5, 0)
-    actor._mind.think([actor])
+    actor._generator.generate([actor])
     assert (actor.ready, actor.motion_headroom) == (5, None)
     actor.next_poses(2, True)
     assert (actor.buffered_frames, actor.ready, actor.motion_headroom) == (5, 3, None)
@@ -56,7 +56,7 @@ def test_motion_comes_in_blocks_of_five_frames_and_85_ms():
 
 
 def test_seventy_rows_of_overlap_want_ten_frames():
-    actor = still(fake_mind(overlap=70))
+    actor = still(fake_generator(overlap=70))
     actor.push_audio(speech(13)[: 10 * FRAME + 1359])
     assert actor.ready == 0
     actor.push_audio(speech(1)[:1])
@@ -68,8 +68,8 @@ def test_seventy_rows_of_overlap_want_ten_frames():
 @pytest.mark.parametrize("overlap", [70, 75])
 @pytest.mark.parametrize("eager", [True, False])
 def test_every_frame_gets_the_row_of_its_own_speech(overlap, eager):
-    mind = fake_mind(overlap=overlap, eager=eager)
-    actor = still(mind)
+    generator = fake_generator(overlap=overlap, eager=eager)
+    actor = still(generator)
     pcm = speech(60)
     actor.push_audio(pcm)
     actor.end_segment()
@@ -80,12 +80,12 @@ def test_every_frame_gets_the_row_of_its_own_speech(overlap, eager):
 
 
 def test_motion_worked_out_ahead_is_bounded():
-    mind = fake_mind()
-    actor = still(mind)
+    generator = fake_generator()
+    actor = still(generator)
     actor.push_audio(speech(500))
     thoughts = 0
     while actor.motion_headroom is not None:
-        mind.think([actor])
+        generator.generate([actor])
         thoughts += 1
     assert thoughts == AHEAD // 5
     actor.next_poses(1, True)
@@ -93,32 +93,32 @@ def test_motion_worked_out_ahead_is_bounded():
 
 
 def test_many_sessions_go_through_the_networks_together():
-    listener, performer = Listener(), Performer()
-    mind = fake_mind(listener, performer, batch=4)
-    actors = [still(mind, seed) for seed in range(6)]
+    encoder, diffusion = FakeEncoder(), FakeDiffusion()
+    generator = fake_generator(encoder, diffusion, batch=4)
+    actors = [still(generator, seed) for seed in range(6)]
     for actor in actors:
         actor.push_audio(speech(20))
-    listener.batches.clear()
-    mind.think(actors)
-    assert performer.batches == [4, 2]
-    assert listener.batches == [4, 2]
-    listener.batches.clear()
+    encoder.batches.clear()
+    generator.generate(actors)
+    assert diffusion.batches == [4, 2]
+    assert encoder.batches == [4, 2]
+    encoder.batches.clear()
     for actor in actors:
         actor.next_poses(5, True)
-    assert listener.batches == [], "what was thought ahead is not thought again"
+    assert encoder.batches == [], "what was generated ahead is not generated again"
 
 
 def test_batches_of_the_encoder_come_in_the_sizes_asked_for():
-    listener = Listener()
-    mind = fake_mind(listener, encoder_batches=(1, 2, 4))
-    assert set(listener.batches) <= {1, 2, 4}
-    actors = [still(mind, seed) for seed in range(3)]
+    encoder = FakeEncoder()
+    generator = fake_generator(encoder, encoder_batches=(1, 2, 4))
+    assert set(encoder.batches) <= {1, 2, 4}
+    actors = [still(generator, seed) for seed in range(3)]
     for actor in actors:
         actor.push_audio(speech(10))
-    listener.batches.clear()
-    mind.think(actors)
-    assert listener.batches == [4]
-    alone = still(fake_mind())
+    encoder.batches.clear()
+    generator.generate(actors)
+    assert encoder.batches == [4]
+    alone = still(fake_generator())
     alone.push_audio(speech(10))
     a, b = (
         opening(alone, alone.next_poses(5, True)),
@@ -131,7 +131,7 @@ def test_a_stream_without_lookahead_stays_in_step():
     """Each frame is acted the moment it was heard: it has no motion yet. Once the sender gets
     ahead, every frame again has the row of its own speech."""
     pcm = speech(80)
-    early, best = still(fake_mind()), still(fake_mind())
+    early, best = still(fake_generator()), still(fake_generator())
     best.push_audio(pcm)
     best.end_segment()
     wanted = opening(best, best.next_poses(80, True))
@@ -150,16 +150,16 @@ def test_a_stream_without_lookahead_stays_in_step():
 def test_speech_that_was_acted_before_it_had_a_motion_leaves_nothing_behind():
     """Twelve frames, each acted as it came, motion too late for all of them. What is said next
     begins after silence, and is in step."""
-    mind = fake_mind()
-    actor, plain = still(mind), still(fake_mind())
+    generator = fake_generator()
+    actor, plain = still(generator), still(fake_generator())
     for _ in range(12):
         actor.push_audio(speech(1, 20_000.0))
         actor.next_poses(1, True)
-        mind.think([actor])
+        generator.generate([actor])
     actor.end_segment()
     assert (actor.buffered_frames, actor.ready, actor.motion_headroom) == (0, 0, None)
     actor.push_audio(speech(40))
-    mind.think([actor])
+    generator.generate([actor])
     assert (actor._motion.frames, actor._motion.rows) == (5, 5), "counted from the new stretch on"
     plain.push_audio(speech(40))
     for one in (actor, plain):
@@ -170,20 +170,20 @@ def test_speech_that_was_acted_before_it_had_a_motion_leaves_nothing_behind():
 
 
 def test_sessions_that_think_together_get_their_own_motion():
-    mind = fake_mind(overlap=70)  # two windows of speech for one of motion
-    loud = [still(mind, seed) for seed in range(3)]
+    generator = fake_generator(overlap=70)  # two windows of speech for one of motion
+    loud = [still(generator, seed) for seed in range(3)]
     for level, actor in zip((1000.0, 3000.0, 9000.0), loud, strict=True):
         actor.push_audio(speech(30, level))
-    mind.think(loud)
+    generator.generate(loud)
     together = [opening(actor, actor.next_poses(10, True)) for actor in loud]
     for level, opened in zip((1000.0, 3000.0, 9000.0), together, strict=True):
-        alone = still(fake_mind(overlap=70))
+        alone = still(fake_generator(overlap=70))
         alone.push_audio(speech(30, level))
         np.testing.assert_allclose(opened, opening(alone, alone.next_poses(10, True)), atol=1e-6)
 
 
 def test_lips_rest_in_silence():
-    actor = still(fake_mind())
+    actor = still(fake_generator())
     quiet = np.zeros(30 * FRAME, np.int16)
     actor.push_audio(np.concatenate([speech(30), quiet, speech(20)]))
     actor.end_segment()
@@ -195,7 +195,7 @@ def test_lips_rest_in_silence():
 
 @pytest.mark.parametrize(("level_db", "heard"), [(-57, True), (-63, False)])
 def test_what_is_too_quiet_to_be_speech_does_not_part_the_lips(level_db, heard):
-    actor = still(fake_mind())
+    actor = still(fake_generator())
     tone = 32768 * 10 ** (level_db / 20) * np.sqrt(2) * np.sin(np.arange(40 * 640) / 3)
     actor.push_audio(tone.round().astype(np.int16))
     actor.end_segment()
@@ -204,7 +204,7 @@ def test_what_is_too_quiet_to_be_speech_does_not_part_the_lips(level_db, heard):
 
 
 def test_lips_rest_after_speech():
-    actor = still(fake_mind())
+    actor = still(fake_generator())
     actor.push_audio(speech(20))
     actor.end_segment()
     spoken = opening(actor, actor.next_poses(20, True))
@@ -215,7 +215,7 @@ def test_lips_rest_after_speech():
 
 @pytest.mark.parametrize("unseen", [0, 1, 4, 12])
 def test_an_interrupt_goes_on_from_the_pose_last_seen(unseen):
-    actor = still(fake_mind())
+    actor = still(fake_generator())
     actor.push_audio(speech(100))
     spoken = opening(actor, actor.next_poses(40, True))
     actor.interrupt(unseen)
@@ -227,11 +227,11 @@ def test_an_interrupt_goes_on_from_the_pose_last_seen(unseen):
 
 
 def test_an_interrupt_while_motion_lies_ready_forgets_it():
-    mind = fake_mind()
-    actor, plain = still(mind), still(mind)
+    generator = fake_generator()
+    actor, plain = still(generator), still(generator)
     actor.push_audio(speech(60))
     actor.next_poses(7, True)
-    mind.think([actor])
+    generator.generate([actor])
     actor.interrupt(0)
     assert (actor.buffered_frames, actor.ready, actor.motion_headroom) == (0, 0, None)
     # What is said next is spoken as if nothing had been before.
@@ -246,8 +246,8 @@ def test_an_interrupt_while_motion_lies_ready_forgets_it():
 def test_interrupts_at_every_moment_leave_the_session_whole():
     """Speech, idling, interrupts and ends in any order: counts stay right and nothing jumps."""
     rng = np.random.default_rng(5)
-    mind = fake_mind()
-    actor = still(mind)
+    generator = fake_generator()
+    actor = still(generator)
     seen: list[float] = []
     heard = 0
     for _ in range(300):
@@ -277,22 +277,22 @@ def test_interrupts_at_every_moment_leave_the_session_whole():
 
 
 def test_a_failing_encoder_costs_no_frame_its_place():
-    listener = Listener()
-    mind = fake_mind(listener)
-    actor, plain = still(mind), still(mind)
+    encoder = FakeEncoder()
+    generator = fake_generator(encoder)
+    actor, plain = still(generator), still(generator)
     pcm = speech(40)
     for one in (actor, plain):
         one.push_audio(pcm)
         one.end_segment()
-    listener.failure = RuntimeError("out of memory")
+    encoder.failure = RuntimeError("out of memory")
     with pytest.raises(RuntimeError, match="out of memory"):
-        mind.think([actor])
+        generator.generate([actor])
     a, b = (opening(one, one.next_poses(40, True)) for one in (actor, plain))
     np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 def test_the_same_seed_and_speech_perform_the_same_motion():
-    first, again = (DittoActor(fake_identity(), fake_mind(), 4) for _ in range(2))
+    first, again = (DittoActor(fake_identity(), fake_generator(), 4) for _ in range(2))
     for one in (first, again):
         one.push_audio(speech(30))
         one.end_segment()
@@ -304,7 +304,7 @@ def test_the_same_seed_and_speech_perform_the_same_motion():
 
 
 def test_the_head_comes_back_from_a_model_that_turns_ever_further():
-    actor = still(fake_mind(performer=Performer(turn=0.5)))
+    actor = still(fake_generator(diffusion=FakeDiffusion(turn=0.5)))
     turned = []
     for _ in range(60):  # two minutes
         actor.push_audio(speech(50))
@@ -316,7 +316,7 @@ def test_the_head_comes_back_from_a_model_that_turns_ever_further():
 
 
 def test_key_points_of_one_frame_or_of_many_are_the_same():
-    many, single = still(fake_mind()), still(fake_mind())
+    many, single = still(fake_generator()), still(fake_generator())
     for one in (many, single):
         one.push_audio(speech(25))
         one.end_segment()

@@ -8,7 +8,7 @@ from models.ditto.motion.actor import DittoPose
 from models.ditto.render.renderer import Renderer
 from models.engine import Canvas
 from models.i420 import i420_to_rgb
-from tests.fakes.ditto_mind import SMALL, fake_identity
+from tests.fakes.ditto_motion_generator import SMALL, fake_identity
 
 
 class Paint:

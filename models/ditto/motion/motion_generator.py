@@ -25,9 +25,9 @@ WindowSampler = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor
 (B, 80, 1103), noise (B, steps - 1, 80, 265), all float32 on the device; motion like x."""
 
 
-class Mind:
-    """Hears and thinks for actors. Changes nothing of itself: what it knows of a session, the
-    session's actor keeps. Not thread-safe, for the actors are not.
+class MotionGenerator:
+    """Encodes speech and generates motion for many actors. Keeps no state of a session: its actor
+    does. Not thread-safe, as the actors are not.
 
     Args:
         encoder: of speech.
@@ -38,8 +38,8 @@ class Mind:
         eager: see ``MotionWindows``.
         clip: smallest and largest value of each channel of motion, (265,) each.
         batch: sessions that go through the networks together.
-        encoder_batches: sizes of batch that the encoder shall see, ascending; None: any. A GPU
-            library prepares itself anew for each size it meets.
+        encoder_batches: batch sizes that the encoder is called with, ascending; None: any. A GPU
+            library prepares itself again for each new size.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class Mind:
         return self._sampler.noise(CHANNELS, seed)
 
     @torch.inference_mode()
-    def think(self, actors: Sequence[DittoActor]) -> None:
+    def generate(self, actors: Sequence[DittoActor]) -> None:
         """One window of motion further for each of the actors that heard enough for it."""
         for first in range(0, len(actors), self.batch):
-            self._think(actors[first : first + self.batch])
+            self._generate_batch(actors[first : first + self.batch])
 
-    def _think(self, actors: Sequence[DittoActor]) -> None:
+    def _generate_batch(self, actors: Sequence[DittoActor]) -> None:
         taken = [actor.speech_windows() for actor in actors]
         flat = [window.samples for windows in taken for window in windows]
         rows = self._features(np.stack(flat)) if flat else torch.empty(0, 5, 1024)

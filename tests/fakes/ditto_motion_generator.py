@@ -1,4 +1,4 @@
-"""A mind without networks: what it makes of speech can be told from the speech."""
+"""A motion generator without networks: its motion can be told from the speech."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.ditto.engine import loudness_encoder
 from models.ditto.identity import DittoIdentity
 from models.ditto.motion.actor import DittoActor
 from models.ditto.motion.key_points import LIPS, POINTS, Source
-from models.ditto.motion.mind import Mind
+from models.ditto.motion.motion_generator import MotionGenerator
 from models.ditto.motion.motion_windows import EXPRESSION, YAW, Condition, emotion, motion_row
 from models.ditto.networks.diffusion import DdimSampler
 from models.ditto.render.paste_back import Placement
@@ -22,7 +22,7 @@ LIP = EXPRESSION.start + 3 * LIPS[0] + 1
 """The channel of motion that opens the mouth."""
 
 
-class Listener:
+class FakeEncoder:
     """The encoder: hears how loud it is. Counts its calls, and fails when it is told to."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Listener:
         return loudness_encoder(windows)
 
 
-class Performer:
+class FakeDiffusion:
     """The diffusion model: lips open by how loud each frame is; the head turns ever further, by
     ``turn`` logits a window, for it goes on from where it started."""
 
@@ -55,9 +55,11 @@ class Performer:
         return motion
 
 
-def fake_mind(listener: Any = None, performer: Any = None, **options: Any) -> Mind:
-    """A mind on the CPU, with two steps of noise."""
-    return Mind(listener or Listener(), performer or Performer(), DdimSampler(2), **options)
+def fake_generator(encoder: Any = None, diffusion: Any = None, **options: Any) -> MotionGenerator:
+    """A motion generator on the CPU, with two steps of noise."""
+    return MotionGenerator(
+        encoder or FakeEncoder(), diffusion or FakeDiffusion(), DdimSampler(2), **options
+    )
 
 
 SMALL = Canvas(64, 64)
@@ -87,7 +89,7 @@ def points(poses: Any) -> np.ndarray:
 
 
 def opening(actor: DittoActor, poses: Any) -> np.ndarray:
-    """How far the mouth opens, (n,): the lip that ``Performer`` moves, in the photo's pose. Only
-    for actors of liveliness 0."""
+    """How far the mouth opens, (n,): the lip that ``FakeDiffusion`` moves, in the photo's pose.
+    Only for actors of liveliness 0."""
     rest = actor.identity.source.points[0].numpy()
     return points(poses)[:, LIPS[0], 1] - rest[LIPS[0], 1]

@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from models.ditto.motion.idle_motion import IdleMotion, hashed
 from models.ditto.motion.key_points import BROWS_AND_CHEEKS, LIPS, Retargeting, Source
-from models.ditto.motion.life import (
+from models.ditto.motion.motion_blender import (
     EXPRESSION_OUT,
     LOWER_LID,
     UPPER_LID,
-    Idle,
-    Life,
+    MotionBlender,
     MouthGate,
-    hashed,
     lid_offsets,
     loudness,
 )
@@ -73,7 +72,7 @@ def test_the_random_numbers_are_even_and_unlike_each_other():
 
 @pytest.mark.parametrize(("rate", "low", "high"), [(10, 9, 11), (15, 13.5, 16.5), (20, 18, 22)])
 def test_blinks_come_as_often_as_asked_and_last_as_in_life(rate, low, high):
-    blink = Idle(seed=rate, blinks_per_minute=rate).frames(0, HOUR).blink
+    blink = IdleMotion(seed=rate, blinks_per_minute=rate).frames(0, HOUR).blink
     onsets = np.flatnonzero((blink[1:] > 0) & (blink[:-1] == 0))
     ends = np.flatnonzero((blink[1:] == 0) & (blink[:-1] > 0))
     ends = ends[ends > onsets[0]]
@@ -100,42 +99,42 @@ def test_a_blink_moves_the_lids_together():
 
 
 def test_the_face_blinks_idle_and_speaking():
-    life = Life(SOURCE, seed=1)
-    for face in (life.idle(500), life.speak(performance(500), ZERO)):
+    blender = MotionBlender(SOURCE, seed=1)
+    for face in (blender.idle(500), blender.speak(performance(500), ZERO)):
         lid = points(face, [11])[:, 0, 1] - own([11])[0, 0, 1]
         assert lid.max() > 0.85 * UPPER_LID
         assert lid.median().abs() < 0.1 * UPPER_LID
 
 
 def test_idle_motion_is_alive_bounded_and_repeats_with_its_seed():
-    motion = Idle(seed=5).frames(0, 3000)
+    motion = IdleMotion(seed=5).frames(0, 3000)
     assert motion.angles.std(0).min() > 0.1
     assert np.abs(motion.angles).max() < 2.0
     assert np.abs(np.diff(motion.angles, axis=0)).max() < 0.25
     assert np.abs(motion.shift).max() < 0.012
-    later = Idle(seed=5).frames(1000, 10)
+    later = IdleMotion(seed=5).frames(1000, 10)
     for whole, part in zip(vars(motion).values(), vars(later).values(), strict=True):
         np.testing.assert_allclose(whole[1000:1010], part, rtol=0, atol=1e-6)
-    assert not np.allclose(Idle(seed=6).frames(0, 3000).angles, motion.angles, atol=0.1)
+    assert not np.allclose(IdleMotion(seed=6).frames(0, 3000).angles, motion.angles, atol=0.1)
 
 
 def test_liveliness_0_is_a_still_picture():
-    face = Life(SOURCE, liveliness=0).idle(200)
+    face = MotionBlender(SOURCE, liveliness=0).idle(200)
     torch.testing.assert_close(face.expression, SOURCE.face.expression.expand(200, -1))
     torch.testing.assert_close(face.angles, SOURCE.face.angles.expand(200, -1))
 
 
 def test_eyes_mostly_look_at_the_viewer():
-    gaze = Idle(seed=2).frames(0, HOUR).gaze
+    gaze = IdleMotion(seed=2).frames(0, HOUR).gaze
     at_the_viewer = (np.abs(gaze[:, 0]) <= 1.2) & (np.abs(gaze[:, 1]) <= 0.8)
     assert 0.65 < at_the_viewer.mean() < 0.9
     assert 4 < np.abs(gaze[:, 0]).max() <= 7
 
 
 def test_the_mouth_follows_speech_and_shuts_in_silence():
-    life = Life(SOURCE, liveliness=0)
+    blender = MotionBlender(SOURCE, liveliness=0)
     levels = np.concatenate([np.full(40, -20.0), np.full(40, -90.0)])
-    lips = points(life.speak(performance(80), ZERO, levels), LIPS)
+    lips = points(blender.speak(performance(80), ZERO, levels), LIPS)
     away = (lips - own(LIPS)).abs().amax((1, 2))
     assert away[5:40].min() > 0.01
     assert away[40 + 7 + 6 :].max() == 0
@@ -143,16 +142,16 @@ def test_the_mouth_follows_speech_and_shuts_in_silence():
 
 
 def test_after_speech_the_lips_are_shut_and_nothing_jumps():
-    life = Life(SOURCE, seed=4)
+    blender = MotionBlender(SOURCE, seed=4)
     faces = [
-        life.idle(50),
-        life.speak(performance(60, turn=8.0), ZERO),
-        life.idle(60),
-        life.speak(performance(30, 1, turn=-8.0), ZERO),
+        blender.idle(50),
+        blender.speak(performance(60, turn=8.0), ZERO),
+        blender.idle(60),
+        blender.speak(performance(30, 1, turn=-8.0), ZERO),
     ]
-    life.cut(11)
+    blender.interrupt(11)
     faces[-1] = type(faces[-1])(*(v[:-11] for v in vars(faces[-1]).values()))
-    faces.append(life.idle(60))
+    faces.append(blender.idle(60))
     assert jumps(*(points(f, LIPS) for f in faces)) < 0.025
     assert jumps(*(f.angles for f in faces)) < 1.0
     assert jumps(*(f.shift for f in faces)) < 0.005
@@ -165,11 +164,11 @@ def test_after_speech_the_lips_are_shut_and_nothing_jumps():
 
 def test_a_cut_goes_on_from_the_face_last_shown():
     def run(unseen: int):
-        life = Life(SOURCE, seed=4, liveliness=0)
-        shown = life.speak(performance(100, turn=10.0), ZERO)
-        life.cut(unseen)
-        assert life.frame == 100 - unseen
-        return shown, life.idle(1)
+        blender = MotionBlender(SOURCE, seed=4, liveliness=0)
+        shown = blender.speak(performance(100, turn=10.0), ZERO)
+        blender.interrupt(unseen)
+        assert blender.frame == 100 - unseen
+        return shown, blender.idle(1)
 
     for unseen in (0, 1, 37, 99):
         shown, after = run(unseen)
@@ -182,16 +181,16 @@ def test_a_cut_goes_on_from_the_face_last_shown():
 
 def test_in_blocks_or_at_once_it_is_the_same():
     rows = performance(200, turn=5.0)
-    whole = Life(SOURCE, seed=9).speak(rows, ZERO)
-    life = Life(SOURCE, seed=9)
-    parts = [life.speak(block, ZERO) for block in rows.split([7, 1, 100, 92])]
+    whole = MotionBlender(SOURCE, seed=9).speak(rows, ZERO)
+    blender = MotionBlender(SOURCE, seed=9)
+    parts = [blender.speak(block, ZERO) for block in rows.split([7, 1, 100, 92])]
     for name, value in vars(whole).items():
         joined = torch.cat([getattr(part, name) for part in parts])
         torch.testing.assert_close(joined, value, rtol=0, atol=2e-5)
 
 
 def test_the_eyes_stay_on_the_viewer_when_the_head_turns():
-    face = Life(SOURCE, liveliness=0).speak(performance(60, turn=8.0), ZERO)
+    face = MotionBlender(SOURCE, liveliness=0).speak(performance(60, turn=8.0), ZERO)
     turn = face.angles[-1, 1] - SOURCE.face.angles[0, 1]
     assert turn > 5
     moved = (face.expression - SOURCE.face.expression)[-1, [33, 45]]
@@ -200,8 +199,8 @@ def test_the_eyes_stay_on_the_viewer_when_the_head_turns():
 
 def test_brows_follow_by_their_gain():
     def brows(gain: float) -> float:
-        life = Life(SOURCE, how=Retargeting(brow_gain=gain), liveliness=0)
-        face = life.speak(performance(60), ZERO)
+        blender = MotionBlender(SOURCE, how=Retargeting(brow_gain=gain), liveliness=0)
+        face = blender.speak(performance(60), ZERO)
         return float((points(face, BROWS_AND_CHEEKS) - own(BROWS_AND_CHEEKS)).abs().max())
 
     assert brows(0) == 0
@@ -212,11 +211,11 @@ def test_brows_follow_by_their_gain():
 def test_eight_hours_do_not_drift():
     """Speech whose pose walks away at random, with a bias, and pauses in between."""
     chance = torch.Generator().manual_seed(0)
-    life = Life(SOURCE, seed=11)
+    blender = MotionBlender(SOURCE, seed=11)
     pose = torch.zeros(4)  # pitch, yaw, shift x, y of the performance
     hours: list[list[torch.Tensor]] = [[] for _ in range(8)]
     raw = []
-    while life.frame < 8 * HOUR:
+    while blender.frame < 8 * HOUR:
         steps = torch.randn(375, 4, generator=chance) * torch.tensor([0.1, 0.1, 5e-4, 5e-4])
         walk = pose + (steps + torch.tensor([1e-4, -1e-4, 1e-6, 1e-6])).cumsum(0)
         pose = walk[-1]
@@ -224,13 +223,13 @@ def test_eight_hours_do_not_drift():
         rows[:, PITCH], rows[:, YAW] = logits(4 + walk[:, 0]), logits(-6 + walk[:, 1])
         rows[:, SHIFT][:, :2] += walk[:, 2:]
         raw.append(walk[::25].abs())
-        for face in (life.speak(rows, ZERO), life.idle(125)):
+        for face in (blender.speak(rows, ZERO), blender.idle(125)):
             away = torch.cat([face.angles, face.shift], 1) - torch.cat(
                 [SOURCE.face.angles, SOURCE.face.shift], 1
             )
             assert away.isfinite().all()
-            hours[min(7, life.frame // HOUR)].append(away)
-        assert sum(map(len, life._shown)) <= 250 + 500
+            hours[min(7, blender.frame // HOUR)].append(away)
+        assert sum(map(len, blender._shown)) <= 250 + 500
     mean = torch.stack([torch.cat(h).mean(0) for h in hours])
     most = torch.stack([torch.cat(h).abs().amax(0) for h in hours])
     assert torch.cat(raw).amax(0)[:2].min() > 30  # left alone it would look away
@@ -266,32 +265,32 @@ def test_the_gate_knows_quiet_speakers_and_does_not_flap():
 @pytest.mark.parametrize("seed", range(3))
 def test_random_sessions_stay_finite_and_bounded(seed):
     chance = np.random.default_rng(seed)
-    life = Life(SOURCE, seed=seed)
+    blender = MotionBlender(SOURCE, seed=seed)
     last = None
     for turn in itertools.islice(itertools.cycle([8.0, -5.0, 0.0]), 300):
         count = int(chance.integers(1, 60))
         if chance.random() < 0.5:
-            face = life.speak(performance(count, turn=turn), ZERO)
+            face = blender.speak(performance(count, turn=turn), ZERO)
         else:
-            face = life.idle(count)
+            face = blender.idle(count)
         assert face.expression.shape == (count, 63)
         assert face.angles.isfinite().all()
         if last is not None and not chance.random() < 0.2:
             assert (face.angles[0] - last).abs().max() < 15  # speech itself may turn at once
         last = face.angles[-1]
         if chance.random() < 0.2:
-            before = life.frame
-            life.cut(int(chance.integers(0, 400)))
-            assert before - 400 <= life.frame <= before
+            before = blender.frame
+            blender.interrupt(int(chance.integers(0, 400)))
+            assert before - 400 <= blender.frame <= before
             last = None
-        assert sum(map(len, life._shown)) <= 250 + 60
+        assert sum(map(len, blender._shown)) <= 250 + 60
 
 
 def test_senseless_settings_are_refused():
     with pytest.raises(ValueError, match="liveliness"):
-        Idle(liveliness=2)
+        IdleMotion(liveliness=2)
     with pytest.raises(ValueError, match="blinks_per_minute"):
-        Idle(blinks_per_minute=0)
+        IdleMotion(blinks_per_minute=0)
     with pytest.raises(ValueError, match="settle_s"):
-        Life(SOURCE, settle_s=0)
+        MotionBlender(SOURCE, settle_s=0)
     assert ZERO.shape == (CHANNELS,)
