@@ -24,7 +24,7 @@ from websockets.asyncio.client import connect
 
 from models.engine import Canvas, Engine
 from models.face.photo import load_photo
-from models.warp.motion.motion_vector import WarpPose
+from models.warp.pose import WarpPose
 from models.warp.render.renderer import STAGES, render_frame
 from worker.diagnostics.capacity import encode_cpu_s, measured_speed, sessions_held
 from worker.engines import engine_loader, sample_portrait

@@ -19,7 +19,8 @@ from models.engine import Canvas
 from models.i420 import i420_to_rgb
 from models.warp.engine import WarpEngine
 from models.warp.identity import WarpIdentity
-from models.warp.motion.motion_vector import INDEX, WarpPose, rest
+from models.warp.motion.motion_vector import INDEX, rest
+from models.warp.pose import WarpPose
 
 MOTIONS: list[tuple[str, dict[str, float]]] = [
     ("rest", {}),

@@ -11,7 +11,7 @@ from models.face import FaceAnalyzer, default_analyzer, frame_portrait, inspect_
 from models.warp.build.identity import build_identity
 from models.warp.identity import WarpIdentity
 from models.warp.motion.actor import WarpActor
-from models.warp.motion.motion_vector import WarpPose
+from models.warp.pose import WarpPose
 from models.warp.render import render
 from models.warp.render.native import library
 from models.warp.speech.network import SpeechToMotion

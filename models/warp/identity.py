@@ -18,7 +18,7 @@ class Field:
     grid: CoarseGrid
     layers: tuple[np.ndarray, ...]
     """Of each layer, float32 (fields, nodes), units of the face frame: x and y of the expression's
-    (2 * len(Basis)), then the head's (head.FIELDS)."""
+    (2 * len(BlendShape)), then the head's (head.FIELDS)."""
     to_nodes: np.ndarray
     """float32 (2, 2): from units of the face frame to nodes of the grid."""
 

@@ -13,7 +13,8 @@ from models.face import default_analyzer, frame_portrait, inspect_portrait, load
 from models.face.topology import LIPS_INNER_LOWER, LIPS_INNER_UPPER
 from models.i420 import i420_to_rgb
 from models.warp.engine import WarpEngine
-from models.warp.motion.motion_vector import INDEX, WarpPose, rest
+from models.warp.motion.motion_vector import INDEX, rest
+from models.warp.pose import WarpPose
 from portraits import PEOPLE
 
 everybody = pytest.mark.parametrize("person", PEOPLE, ids=lambda person: person.name)

@@ -9,7 +9,8 @@ from models.engine import Canvas
 from models.face import load_photo
 from models.i420 import i420_to_rgb
 from models.warp.engine import WarpEngine
-from models.warp.motion.motion_vector import INDEX, WarpPose, rest
+from models.warp.motion.motion_vector import INDEX, rest
+from models.warp.pose import WarpPose
 from portraits import ROSA
 from scripts.people_sheet import GAP, TILE, moments, sheet
 

@@ -1,4 +1,4 @@
-"""What each basis field does to the face: displacements of its points, carried to every place.
+"""What each blend shape does to the face: displacements of its points, carried to every place.
 
 Displacements are defined at mesh points, in the frame of the face and in distances of the pupils,
 and carried to every place by thin-plate splines. The lips tear the face apart, so there are two
@@ -14,7 +14,7 @@ from models.face import topology
 from models.warp.build.anatomy import FaceFrame, smoothstep
 from models.warp.build.mouth.lips import COMMISSURE, LipLines
 from models.warp.build.spline import ThinPlateSpline
-from models.warp.motion.basis import CHIN_SHARE, JAW_DROP, TUCK_APERTURE, Basis
+from models.warp.motion.blend_shape import CHIN_SHARE, JAW_DROP, TUCK_APERTURE, BlendShape
 
 UPPER_SHARE, CORNER_DROP = 0.2, 0.2
 """Of an opening of 1: how far the upper lip rises, and how far the corners sink."""
@@ -29,7 +29,7 @@ faces would be drawn to a point."""
 GAPES, LEAST_GAPE = 0.80, 0.75
 """Width of a mouth, units, from which on it opens as far as asked, and the least share of that:
 narrower ones open by their width's share, or they would be holes taller than wide."""
-_OPENINGS = [Basis.OPEN, Basis.WIDE, Basis.ROUND_OPEN]
+_OPENINGS = [BlendShape.OPEN, BlendShape.WIDE, BlendShape.ROUND_OPEN]
 ROUND_THINS = 0.6
 """Share of its own thickness that a lip loses to ROUND_OPEN."""
 ROUND_NARROWS, ROUND_EASES = 0.30, 0.38
@@ -79,7 +79,7 @@ def opening_profile(across: np.ndarray, roundness: float = 0.0) -> np.ndarray:
 
 
 class ExpressionFields:
-    """The basis fields of one person."""
+    """The blend shapes of one person."""
 
     def __init__(
         self, landmarks: np.ndarray, frame: FaceFrame, lips: LipLines, bite: np.ndarray
@@ -131,7 +131,7 @@ class ExpressionFields:
         self._lower = self._layer(lower_rows, 1, ())
 
     def upper(self, at: np.ndarray) -> np.ndarray:
-        """Fields that follow the upper lip at frame positions (m, 2): float32 (basis, 2, m)."""
+        """Fields that follow the upper lip at frame positions (m, 2): float32 (shapes, 2, m)."""
         return self._evaluate(self._upper, at)
 
     def lower(self, at: np.ndarray) -> np.ndarray:
@@ -142,7 +142,7 @@ class ExpressionFields:
         """One field for the whole face; inside the mouth's range it is a compromise."""
         below = smoothstep(-0.12, 0.22, at[:, 1] - self._lips.closed_at(at[:, 0]))
         below = below.astype(np.float32)
-        fields = np.zeros((len(Basis), 2, len(at)), np.float32)
+        fields = np.zeros((len(BlendShape), 2, len(at)), np.float32)
         for layer, share in ((self._upper, 1 - below), (self._lower, below)):
             counts = share > 0
             fields[..., counts] += self._evaluate(layer, at[counts]) * share[counts]
@@ -172,7 +172,7 @@ class ExpressionFields:
         edge = np.stack([edge_x, line(edge_x)], -1)
         edge_moves = [self._lip(x, 0.0, side) for x in edge_x]
         points = np.concatenate([self._points[list(moves)], edge, self._far])
-        far = np.zeros((len(self._far), len(Basis), 2))
+        far = np.zeros((len(self._far), len(BlendShape), 2))
         values = np.concatenate([np.stack([*moves.values(), *edge_moves]), far])
         spline = ThinPlateSpline(points, smoothing=2e-4)
         return spline, spline.solve(values.reshape(len(points), -1))
@@ -200,49 +200,51 @@ class ExpressionFields:
         moves = fade > 0
         values = np.zeros((len(at), solution.shape[1]), np.float32)
         values[moves] = spline(solution, at[moves]) * fade[moves, None].astype(np.float32)
-        return values.reshape(len(at), len(Basis), 2).transpose(1, 2, 0)
+        return values.reshape(len(at), len(BlendShape), 2).transpose(1, 2, 0)
 
     def _lip(self, x: float, thickness: float, side: int) -> np.ndarray:
-        """Displacements (basis, 2) of a lip point at ``x``, 0 to 1 from its inner edge to the
+        """Displacements (shapes, 2) of a lip point at ``x``, 0 to 1 from its inner edge to the
         outer; ``side`` -1 upper lip, 1 lower, 0 corner."""
         across = float(np.clip(self._frame.across(np.array(x)), -1, 1))
         profile = 0.0 if side == 0 else float(opening_profile(np.array(across)))
         place = np.array(x)
-        move = np.zeros((len(Basis), 2))
+        move = np.zeros((len(BlendShape), 2))
         edge = self._lips.upper_at(place) if side < 0 else self._lips.lower_at(place)
         if side == 0:
             edge = (self._lips.upper_at(place) + self._lips.lower_at(place)) / 2
-        move[Basis.CLOSE, 1] = (self._lips.closed_at(place) - edge) * (1 - 0.15 * thickness)
+        move[BlendShape.CLOSE, 1] = (self._lips.closed_at(place) - edge) * (1 - 0.15 * thickness)
         sink = CORNER_DROP * (1 - profile)
         outward = side * thickness * profile
         own = self._thickness[side]
         reach = -UPPER_SHARE if side < 0 else (1 - UPPER_SHARE)
         # An even share of what there is: thin lips never vanish.
-        move[Basis.OPEN, 1] = sink + reach * profile - LIP_THINS * own * outward
+        move[BlendShape.OPEN, 1] = sink + reach * profile - LIP_THINS * own * outward
         # The corners come in more than the lips beside them: the outline turns round them.
-        move[Basis.OPEN, 0] = -0.10 * across * abs(across) ** 2
-        move[Basis.JAW, 1] = 0.1 * JAW_DROP * abs(across)
+        move[BlendShape.OPEN, 0] = -0.10 * across * abs(across) ** 2
+        move[BlendShape.JAW, 1] = 0.1 * JAW_DROP * abs(across)
         if side > 0:
-            move[Basis.JAW, 1] += 0.12 * JAW_DROP * thickness * profile
+            move[BlendShape.JAW, 1] += 0.12 * JAW_DROP * thickness * profile
         half = float(self._half_width(x))
-        move[Basis.SPREAD] = 0.19 * half * across, -0.012 * abs(across) - 0.018 * outward
+        move[BlendShape.SPREAD] = 0.19 * half * across, -0.012 * abs(across) - 0.018 * outward
         # A smile's bow straightens when the lips come forward.
         bow = float(self._lips.closed_at(np.array(0.0)) - self._lips.closed_at(place))
-        move[Basis.ROUND] = -ROUND_NARROWS * half * across, 0.15 * own * outward
-        move[Basis.ROUND, 1] += ROUND_STRAIGHTENS * bow
-        move[Basis.ROUND_OPEN, 0] = ROUND_EASES * half * across
-        move[Basis.PRESS] = 0.012 * across, -0.034 * outward
-        move[Basis.TUCK, 1] = -TUCK_RAISES * profile if side < 0 else self._to_teeth(x, profile)
-        move[Basis.TUCK, 1] -= 0.3 * own * max(outward, 0.0)
-        move[Basis.SMILE] = 0.055 * across, -0.075 * across * across
-        move[Basis.FROWN] = -0.01 * across, 0.05 * across * across
-        for basis, roundness in ((Basis.WIDE, 0.65), (Basis.ROUND_OPEN, 0.8)):
+        move[BlendShape.ROUND] = -ROUND_NARROWS * half * across, 0.15 * own * outward
+        move[BlendShape.ROUND, 1] += ROUND_STRAIGHTENS * bow
+        move[BlendShape.ROUND_OPEN, 0] = ROUND_EASES * half * across
+        move[BlendShape.PRESS] = 0.012 * across, -0.034 * outward
+        move[BlendShape.TUCK, 1] = (
+            -TUCK_RAISES * profile if side < 0 else self._to_teeth(x, profile)
+        )
+        move[BlendShape.TUCK, 1] -= 0.3 * own * max(outward, 0.0)
+        move[BlendShape.SMILE] = 0.055 * across, -0.075 * across * across
+        move[BlendShape.FROWN] = -0.01 * across, 0.05 * across * across
+        for shape, roundness in ((BlendShape.WIDE, 0.65), (BlendShape.ROUND_OPEN, 0.8)):
             rounder = 0.0 if side == 0 else float(opening_profile(np.array(across), roundness))
-            move[basis, 1] = (reach - CORNER_DROP) * (rounder - profile)
+            move[shape, 1] = (reach - CORNER_DROP) * (rounder - profile)
         # Stretched lips are thinner, pouting ones are not.
-        move[Basis.WIDE, 1] -= LIP_THINS_WIDE * own * outward
-        move[Basis.ROUND_OPEN, 1] -= ROUND_THINS * own * outward
-        move[Basis.WIDE, 0] = -0.05 * across
+        move[BlendShape.WIDE, 1] -= LIP_THINS_WIDE * own * outward
+        move[BlendShape.ROUND_OPEN, 1] -= ROUND_THINS * own * outward
+        move[BlendShape.WIDE, 0] = -0.05 * across
         move[_OPENINGS] *= self._gape
         return move
 
@@ -258,9 +260,9 @@ class ExpressionFields:
         return min(max(tips, upper + 0.3 * TUCK_OVERLAP) - opened, 0.0) * profile**0.5
 
     def _skin(self, indices: list[int]) -> np.ndarray:
-        """Displacements (points, basis, 2) of points of the skin."""
+        """Displacements (points, shapes, 2) of points of the skin."""
         x, y = self._points[indices].T
-        move = np.zeros((len(Basis), 2, len(indices)))
+        move = np.zeros((len(BlendShape), 2, len(indices)))
         side = np.sign(x)
         corner_x = side * self._half_width(x)
         corner_y = self._lips.closed_at(corner_x)
@@ -274,22 +276,22 @@ class ExpressionFields:
         opened += below * (0.66 - self._chin_share)
         opened -= above * 0.7 * UPPER_SHARE
         opened = opened * (1 - near) + near * CORNER_DROP
-        move[Basis.OPEN] = -0.10 * side * near, opened
-        move[Basis.CLOSE, 1] = -0.5 * self._lips.gap * hinge
-        move[Basis.CLOSE, 1] += self._lips.gap * (0.25 * above - 0.1 * below)
-        move[Basis.JAW, 1] = JAW_DROP * hinge * (1 - 0.62 * below) * (1 - 0.8 * near)
+        move[BlendShape.OPEN] = -0.10 * side * near, opened
+        move[BlendShape.CLOSE, 1] = -0.5 * self._lips.gap * hinge
+        move[BlendShape.CLOSE, 1] += self._lips.gap * (0.25 * above - 0.1 * below)
+        move[BlendShape.JAW, 1] = JAW_DROP * hinge * (1 - 0.62 * below) * (1 - 0.8 * near)
         lid = smoothstep(-0.75, -0.55, y)
-        move[Basis.SPREAD] = 0.19 * np.abs(corner_x) * side * near, -0.012 * near
+        move[BlendShape.SPREAD] = 0.19 * np.abs(corner_x) * side * near, -0.012 * near
         bow = float(self._lips.closed_at(np.array(0.0))) - corner_y
         round_x = np.abs(corner_x) * side * near
-        move[Basis.ROUND] = -ROUND_NARROWS * round_x, ROUND_STRAIGHTENS * bow * near
-        move[Basis.ROUND_OPEN, 0] = ROUND_EASES * round_x
-        move[Basis.WIDE, 0] = -0.05 * side * near
-        move[Basis.PRESS] = 0.012 * side * near, -0.012 * below
-        move[Basis.TUCK, 1] = -0.03 * below - 0.012 * above
-        move[Basis.SMILE] = 0.055 * side * wide * lid, -0.07 * wide * lid
-        move[Basis.FROWN, 1] = 0.05 * near
-        move[Basis.BROW_UP], move[Basis.BROW_DOWN] = self._brow(indices)
+        move[BlendShape.ROUND] = -ROUND_NARROWS * round_x, ROUND_STRAIGHTENS * bow * near
+        move[BlendShape.ROUND_OPEN, 0] = ROUND_EASES * round_x
+        move[BlendShape.WIDE, 0] = -0.05 * side * near
+        move[BlendShape.PRESS] = 0.012 * side * near, -0.012 * below
+        move[BlendShape.TUCK, 1] = -0.03 * below - 0.012 * above
+        move[BlendShape.SMILE] = 0.055 * side * wide * lid, -0.07 * wide * lid
+        move[BlendShape.FROWN, 1] = 0.05 * near
+        move[BlendShape.BROW_UP], move[BlendShape.BROW_DOWN] = self._brow(indices)
         move[_OPENINGS] *= self._gape
         return move.transpose(2, 0, 1)
 

@@ -42,7 +42,7 @@ from models.warp.build.texture import (
 )
 from models.warp.grid import CoarseGrid
 from models.warp.identity import EyeLayers, Field, MouthLayers, WarpIdentity
-from models.warp.motion.basis import Basis
+from models.warp.motion.blend_shape import BlendShape
 
 STILL = 0.003
 """Displacement by all expressions together, in units, that nobody sees."""
@@ -98,7 +98,7 @@ class _Photo:
 
     def field(self, grid: CoarseGrid, skin: list[np.ndarray], inside: list[np.ndarray]) -> Field:
         """Displacement fields of layers of skin and of what lies behind the lips, each given by
-        its expression, (basis, 2, nodes)."""
+        its expression, (shapes, 2, nodes)."""
         nodes = self.frame.to_frame(grid.nodes().reshape(-1, 2))
         head = self.head(nodes)
         behind = pushed_back(head, BEHIND_LIPS)
@@ -161,12 +161,12 @@ def _fields(
     photo: _Photo, expression: ExpressionFields, grid: CoarseGrid
 ) -> tuple[Field, CoarseGrid, np.ndarray]:
     """What moves head and neck; the part of ``grid`` that expressions move; and their fields
-    there, float32 (basis, 2, nodes)."""
+    there, float32 (shapes, 2, nodes)."""
     coarse = doubled(grid)
     whole = expression.whole(photo.frame.to_frame(coarse.nodes().reshape(-1, 2)))
     field = photo.field(coarse, [whole], [])
-    rows = [Basis.CLOSE, len(Basis) + Basis.CLOSE]
-    rows += range(2 * len(Basis), len(field.layers[0]))
+    rows = [BlendShape.CLOSE, len(BlendShape) + BlendShape.CLOSE]
+    rows += range(2 * len(BlendShape), len(field.layers[0]))
     neck = replace(field, layers=(np.ascontiguousarray(field.layers[0][rows]),))
     most = np.hypot(whole[:, 0], whole[:, 1]).sum(0).reshape(coarse.shape)
     box = box_over(most > STILL, coarse, grid)

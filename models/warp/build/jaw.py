@@ -10,7 +10,7 @@ from models.blur import wide_blur
 from models.face import topology
 from models.warp.build.anatomy import FaceFrame, smoothstep
 from models.warp.build.texture import look_up
-from models.warp.motion.basis import CHIN_SHARE, JAW_DROP, WIDE_APERTURE, Basis
+from models.warp.motion.blend_shape import CHIN_SHARE, JAW_DROP, WIDE_APERTURE, BlendShape
 
 OVER_NECK = (0.03, 0.12)
 """How far outside the mesh's outline, in units, what moves with the jaw begins and has ended to
@@ -67,12 +67,12 @@ def shade_depths(expression: np.ndarray) -> tuple[float, float]:
     """How dark the neck gets under the jaw (of its ``contact``), and how much deeper folds get.
 
     Args:
-        expression: weights of the basis, (len(Basis),).
+        expression: weights of the blend shapes, (len(BlendShape),).
     """
-    drop = JAW_DROP * expression[Basis.JAW] + CHIN_SHARE * expression[Basis.OPEN]
+    drop = JAW_DROP * expression[BlendShape.JAW] + CHIN_SHARE * expression[BlendShape.OPEN]
     drop = np.clip(drop / (JAW_DROP + CHIN_SHARE * WIDE_APERTURE), 0, 1.2)
-    folded = expression[Basis.SMILE] + 0.5 * expression[Basis.SPREAD]
-    folded = np.clip(folded + expression[Basis.OPEN] / WIDE_APERTURE * 0.45, 0, 1.2)
+    folded = expression[BlendShape.SMILE] + 0.5 * expression[BlendShape.SPREAD]
+    folded = np.clip(folded + expression[BlendShape.OPEN] / WIDE_APERTURE * 0.45, 0, 1.2)
     return float(CONTACT * drop), float(FOLD * folded)
 
 

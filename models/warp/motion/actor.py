@@ -12,8 +12,9 @@ from models.warp.motion.articulation import BEFORE, limited, mouth
 from models.warp.motion.gaze import Gaze
 from models.warp.motion.gesture import Gestures
 from models.warp.motion.idle import Idle
-from models.warp.motion.motion_vector import INDEX, WarpPose, rest
+from models.warp.motion.motion_vector import INDEX, rest
 from models.warp.motion.prosody import Prosody
+from models.warp.pose import WarpPose
 from models.warp.speech.motion_stream import MotionStream
 from models.warp.speech.network import SpeechToMotion
 from models.warp.speech.rows import ROWS_PER_FRAME

@@ -6,13 +6,7 @@ renderer reads it, and speech and idling blend in it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 import numpy as np
-
-if TYPE_CHECKING:
-    from models.warp.identity import WarpIdentity
 
 CHANNELS: dict[str, str] = {
     "aperture": "gap between the inner lips over the distance of the pupils; 0 closed, 0.35 wide",
@@ -43,11 +37,3 @@ INDEX: dict[str, int] = {name: i for i, name in enumerate(CHANNELS)}
 def rest() -> np.ndarray:
     """The motion of a face at rest, lips closed: float32, shape (len(CHANNELS),)."""
     return np.zeros(len(CHANNELS), dtype=np.float32)
-
-
-@dataclass(frozen=True)
-class WarpPose:
-    """One frame of one session: whose face, and its motion vector (float32, (channels,))."""
-
-    identity: WarpIdentity
-    motion: np.ndarray

@@ -16,15 +16,16 @@ import numpy as np
 from models.warp.build.head import FIELDS, head_coefficients
 from models.warp.build.jaw import shade_depths
 from models.warp.identity import WarpIdentity
-from models.warp.motion.basis import Basis, coefficients
-from models.warp.motion.motion_vector import INDEX, WarpPose
+from models.warp.motion.blend_shape import BlendShape, coefficients
+from models.warp.motion.motion_vector import INDEX
+from models.warp.pose import WarpPose
 from models.warp.render import native
 from models.warp.render.person import native_person
 
 _PARTED = 0.003
 """Gap between the lips, in units, up to which nothing of the mouth's inside can be seen."""
-_HEAD = range(2 * len(Basis), 2 * len(Basis) + FIELDS)
-NECK_FIELDS = [Basis.CLOSE, len(Basis) + Basis.CLOSE, *_HEAD]
+_HEAD = range(2 * len(BlendShape), 2 * len(BlendShape) + FIELDS)
+NECK_FIELDS = [BlendShape.CLOSE, len(BlendShape) + BlendShape.CLOSE, *_HEAD]
 """The fields that move the neck, in the order of ``WarpIdentity.neck``."""
 _GAZE = [INDEX["gaze_x"], INDEX["gaze_y"]]
 _LIDS = [INDEX["blink_right"], INDEX["blink_left"]]
@@ -75,7 +76,7 @@ def render_frame(
         neck.ctypes.data,
         contact,
         fold,
-        bool(expression[Basis.OPEN] > _PARTED),
+        bool(expression[BlendShape.OPEN] > _PARTED),
         _looks(motion),
     )
     person, kernels = native_person(identity), native.library()

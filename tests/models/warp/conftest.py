@@ -22,7 +22,8 @@ from models.warp.build.anatomy import FaceFrame, face_frame
 from models.warp.build.identity import build_identity
 from models.warp.build.mouth.lips import find_lip_lines
 from models.warp.identity import WarpIdentity
-from models.warp.motion.motion_vector import INDEX, WarpPose, rest
+from models.warp.motion.motion_vector import INDEX, rest
+from models.warp.pose import WarpPose
 from models.warp.render import render
 
 ROOT = Path(__file__).resolve().parents[3]

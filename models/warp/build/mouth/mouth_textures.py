@@ -24,7 +24,13 @@ from models.warp.build.mouth.teeth import (
 from models.warp.build.mouth.tongue import draw_tongue
 from models.warp.build.mouth.tooth_row import ToothRow, paint_row
 from models.warp.build.texture import Window
-from models.warp.motion.basis import TEETH_JAW, TEETH_SHARE, TONGUE_JAW, TONGUE_SHARE, Basis
+from models.warp.motion.blend_shape import (
+    TEETH_JAW,
+    TEETH_SHARE,
+    TONGUE_JAW,
+    TONGUE_SHARE,
+    BlendShape,
+)
 
 BRIGHTER = 1.6
 """How much brighter teeth may be than anything seen between the photo's parted lips."""
@@ -197,11 +203,11 @@ def _grain(
 
 
 def rigid_layers(nodes: int) -> list[np.ndarray]:
-    """Fields of what does not bend: skull, lower teeth, tongue. float32 (basis, 2, nodes) each."""
-    skull, teeth, tongue = (np.zeros((len(Basis), 2, nodes), np.float32) for _ in range(3))
-    teeth[Basis.OPEN, 1], teeth[Basis.JAW, 1] = TEETH_SHARE, TEETH_JAW
-    tongue[Basis.OPEN, 1], tongue[Basis.JAW, 1] = TONGUE_SHARE, TONGUE_JAW
-    tongue[Basis.TONGUE, 1] = -1.0
+    """Fields of what does not bend: skull, lower teeth, tongue. float32 (shapes, 2, nodes) each."""
+    skull, teeth, tongue = (np.zeros((len(BlendShape), 2, nodes), np.float32) for _ in range(3))
+    teeth[BlendShape.OPEN, 1], teeth[BlendShape.JAW, 1] = TEETH_SHARE, TEETH_JAW
+    tongue[BlendShape.OPEN, 1], tongue[BlendShape.JAW, 1] = TONGUE_SHARE, TONGUE_JAW
+    tongue[BlendShape.TONGUE, 1] = -1.0
     return [skull, teeth, tongue]
 
 

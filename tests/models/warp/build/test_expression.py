@@ -10,12 +10,12 @@ from models.i420 import rgb_to_yuv
 from models.warp.build.anatomy import FaceFrame, face_frame
 from models.warp.build.expression import ExpressionFields
 from models.warp.build.mouth.lips import COMMISSURE, LipLines, find_lip_lines
-from models.warp.motion.basis import coefficients
+from models.warp.motion.blend_shape import coefficients
 from models.warp.motion.motion_vector import INDEX, rest
 
 
 def moved(fields: np.ndarray, **channels: float) -> np.ndarray:
-    """Displacements (2, m) of fields (basis, 2, m) under a motion."""
+    """Displacements (2, m) of fields (shapes, 2, m) under a motion."""
     motion = rest()
     for name, value in channels.items():
         motion[INDEX[name]] = value

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.warp.motion.motion_vector import WarpPose
+from models.warp.pose import WarpPose
 from models.warp.render import render
 from tests.models.warp.render.stored_identity import restore
 

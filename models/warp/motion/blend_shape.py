@@ -1,4 +1,4 @@
-"""The fields a face's expression is a sum of, and how much of each a motion vector asks for."""
+"""The blend shapes an expression is a sum of, and the weight of each for a motion vector."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from models.warp.motion.motion_vector import INDEX
 
 
-class Basis(IntEnum):
-    """The fields a face's expression is a weighted sum of."""
+class BlendShape(IntEnum):
+    """The displacement fields an expression is a weighted sum of."""
 
     CLOSE = 0
     """Brings parted lips of the photo together; always 1."""
@@ -52,7 +52,7 @@ the teeth is its tip."""
 
 
 def coefficients(motion: np.ndarray) -> np.ndarray:
-    """Weights of the basis fields for a motion vector (channels,): float32 (len(Basis),)."""
+    """Weights of the blend shapes for a motion vector (channels,): float32 (len(BlendShape),)."""
 
     def channel(name: str, low: float, high: float) -> float:
         return min(max(float(motion[INDEX[name]]), low), high)
@@ -65,20 +65,20 @@ def coefficients(motion: np.ndarray) -> np.ndarray:
     width = channel("width", -1.2, 1.2)
     smile = channel("smile", -1.0, 1.2)
     brow = channel("brow", -1.2, 1.2)
-    out = np.zeros(len(Basis), np.float32)
-    out[Basis.CLOSE] = 1.0
-    out[Basis.OPEN] = aperture
-    out[Basis.JAW] = jaw
-    out[Basis.SPREAD] = max(width, 0.0)
-    out[Basis.ROUND] = max(-width, 0.0)
-    out[Basis.PRESS] = press
-    out[Basis.TUCK] = tuck * (1 - press)
-    out[Basis.SMILE] = max(smile, 0.0)
-    out[Basis.FROWN] = max(-smile, 0.0)
-    out[Basis.BROW_UP] = max(brow, 0.0)
-    out[Basis.BROW_DOWN] = max(-brow, 0.0)
+    out = np.zeros(len(BlendShape), np.float32)
+    out[BlendShape.CLOSE] = 1.0
+    out[BlendShape.OPEN] = aperture
+    out[BlendShape.JAW] = jaw
+    out[BlendShape.SPREAD] = max(width, 0.0)
+    out[BlendShape.ROUND] = max(-width, 0.0)
+    out[BlendShape.PRESS] = press
+    out[BlendShape.TUCK] = tuck * (1 - press)
+    out[BlendShape.SMILE] = max(smile, 0.0)
+    out[BlendShape.FROWN] = max(-smile, 0.0)
+    out[BlendShape.BROW_UP] = max(brow, 0.0)
+    out[BlendShape.BROW_DOWN] = max(-brow, 0.0)
     lift = TONGUE_TIP + TONGUE_SHARE * aperture + TONGUE_JAW * jaw
-    out[Basis.TONGUE] = channel("tongue", 0.0, 1.0) * lift
-    out[Basis.WIDE] = aperture**2 / WIDE_APERTURE
-    out[Basis.ROUND_OPEN] = aperture * min(max(-width, 0.0), 1.0)
+    out[BlendShape.TONGUE] = channel("tongue", 0.0, 1.0) * lift
+    out[BlendShape.WIDE] = aperture**2 / WIDE_APERTURE
+    out[BlendShape.ROUND_OPEN] = aperture * min(max(-width, 0.0), 1.0)
     return out
