@@ -25,8 +25,8 @@ from protocol.session_types import SessionInfo, SpeakReceipt, speech_samples
 from worker.clock import Clock
 from worker.interfaces import SessionOver
 from worker.metrics import Metrics
-from worker.pipeline.performer import Performer
-from worker.pipeline.playout import Playout, PlayoutFigures
+from worker.pipeline.actor_proxy import ActorProxy
+from worker.pipeline.playout import Playout, PlayoutStats
 from worker.pipeline.render_pool import RenderPool
 from worker.pipeline.speech import Speech
 from worker.rooms.port import Room, RoomError, RoomEvent
@@ -84,14 +84,14 @@ class Session:
         """Why the room could not be joined or was lost, for the operator."""
         self._clock = clock
         self._metrics = metrics
-        self._performer = Performer(actor)
+        self._actor_proxy = ActorProxy(actor)
         self._speech = Speech(
-            self._performer, backlog_s=backlog_s, start_lookahead_s=start_lookahead_s
+            self._actor_proxy, backlog_s=backlog_s, start_lookahead_s=start_lookahead_s
         )
         self._playout = Playout(
             room=room,
             speech=self._speech,
-            performer=self._performer,
+            actor_proxy=self._actor_proxy,
             renders=renders,
             metrics=metrics,
             now_ns=clock.now_ns,
@@ -130,9 +130,9 @@ class Session:
         return self._ready is not None
 
     @property
-    def figures(self) -> PlayoutFigures:
+    def stats(self) -> PlayoutStats:
         """Counts of frames so far."""
-        return self._playout.figures
+        return self._playout.stats
 
     @property
     def render_ms(self) -> Sequence[float]:
@@ -159,7 +159,7 @@ class Session:
         self._metrics.observe_stage("audio", (self._clock.now_ns() - now_ns) / 1e9)
         if segment is not None:
             self._playout.opened(segment)
-            self._playout.nudge()
+            self._playout.wake()
         if segment is None or self._speech.backlog_s > UNHURRIED_BACKLOG_S:
             seconds = len(samples) / sample_rate / HURRY
             await asyncio.sleep(min(MAX_SLOWDOWN_S, seconds))
@@ -173,12 +173,12 @@ class Session:
             return
         segment = self._speech.begin(utterance_id, sample_rate, self._clock.now_ns())
         self._playout.opened(segment)
-        self._playout.nudge()
+        self._playout.wake()
 
     def end_speech(self) -> None:
         """The open segment is complete."""
         self._speech.end()
-        self._playout.nudge()
+        self._playout.wake()
 
     async def interrupt(self) -> None:
         """Fall silent; returns after every pending segment has been reported."""
@@ -327,8 +327,8 @@ class Session:
         self._end_soon(reason)
 
     async def _report_metrics(self) -> None:
-        figures = self._playout.figures
-        seen = figures.pictures
+        stats = self._playout.stats
+        seen = stats.pictures
         every_s = self._lifecycle.metrics_interval_s
         while True:
             await asyncio.sleep(every_s)
@@ -337,16 +337,16 @@ class Session:
             self._metrics.set_av_offset(self._playout.av_offset_ms / 1000)
             self._emit(
                 SessionMetrics(
-                    fps=round((figures.pictures - seen) / every_s, 2),
-                    frames_dropped=figures.dropped,
+                    fps=round((stats.pictures - seen) / every_s, 2),
+                    frames_dropped=stats.dropped,
                     audio_buffer_ms=round(self._speech.backlog_s * 1000),
                     av_offset_ms=self._playout.av_offset_ms,
                     render_ms_p50=round(times[len(times) // 2], 2),
                     render_ms_p95=round(times[int(len(times) * 0.95)], 2),
-                    first_frame_ms=figures.first_frame_ms,
+                    first_frame_ms=stats.first_frame_ms,
                 )
             )
-            seen = figures.pictures
+            seen = stats.pictures
 
     def _end_soon(self, reason: EndReason) -> None:
         if self.end_reason is None:

@@ -109,7 +109,7 @@ async def talk(
                 raise TalkError(session.failure)
             laps.lap("speak and record")
             report.frames = session.room.frames_written
-            report.first_frame_ms = session.figures.first_frame_ms
+            report.first_frame_ms = session.stats.first_frame_ms
             times = sorted(session.render_ms) or [0.0]
             report.render_ms_p50 = times[len(times) // 2]
             report.render_ms_p95 = times[int(len(times) * 0.95)]

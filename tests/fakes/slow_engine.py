@@ -15,7 +15,7 @@ import numpy as np
 from models.engine import Canvas
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import FlapActor, FlapEngine, FlapIdentity, FlapPose
-from worker.pipeline.performer import Performer
+from worker.pipeline.actor_proxy import ActorProxy
 from worker.pipeline.render_pool import Rendered, RenderPool
 
 FRAME_NS = 40_000_000
@@ -96,7 +96,7 @@ class ManualClock(FakeClock):
 class Seat:
     """A session of the simulation."""
 
-    performer: Performer
+    actor_proxy: ActorProxy
     speaks: Callable[[int], bool]
     offset_ns: int
     answers: list[Rendered] = field(default_factory=list)
@@ -120,10 +120,10 @@ class Day:
     def seat(self, speaks: Callable[[int], bool], ahead_frames: int = 8) -> Seat:
         """A session that speaks in the frames ``speaks`` says; its speech is heard so far ahead."""
         identity = self.engine.prepare(np.zeros((1, 1, 3), np.uint8), Canvas(64, 64))
-        seat = Seat(Performer(self.engine.actor(identity)), speaks, len(self.seats) * 3 * MS)
+        seat = Seat(ActorProxy(self.engine.actor(identity)), speaks, len(self.seats) * 3 * MS)
         for frame in range(ahead_frames):
             if speaks(frame):
-                seat.performer.push_audio(np.full(640, 300, np.int16))
+                seat.actor_proxy.push_audio(np.full(640, 300, np.int16))
         self._ahead_frames = ahead_frames
         self.seats.append(seat)
         return seat
@@ -143,10 +143,10 @@ class Day:
                 at_ns, i, frame = asks.pop(0)
                 seat = self.seats[i]
                 if seat.speaks(frame + self._ahead_frames):
-                    seat.performer.push_audio(np.full(640, 300, np.int16))
+                    seat.actor_proxy.push_audio(np.full(640, 300, np.int16))
                 speaking = seat.speaks(frame)
                 deadline_ns = at_ns + 72 * MS
-                future = self.renders.submit(seat.performer, 0, speaking, deadline_ns)
+                future = self.renders.submit(seat.actor_proxy, 0, speaking, deadline_ns)
                 waiting.append((seat, future))
             if self.renders.waiting:
                 self.renders.work()

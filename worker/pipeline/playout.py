@@ -20,8 +20,8 @@ import numpy as np
 
 from protocol.events import SegmentEnded, SegmentReason, SegmentStarted
 from worker.metrics import Metrics
-from worker.pipeline.ledger import Ledger
-from worker.pipeline.performer import Performer
+from worker.pipeline.actor_proxy import ActorProxy
+from worker.pipeline.playback_tracker import PlaybackTracker
 from worker.pipeline.render_pool import Rendered, RenderPool
 from worker.pipeline.speech import Segment, Speech
 from worker.rooms.port import MEDIA_RATE, SAMPLES_PER_FRAME, Room
@@ -54,7 +54,7 @@ class _Planned:
 
 
 @dataclass
-class PlayoutFigures:
+class PlayoutStats:
     """Running counts of one session's playout."""
 
     frames: int = 0
@@ -76,7 +76,7 @@ class Playout:
         *,
         room: Room,
         speech: Speech,
-        performer: Performer,
+        actor_proxy: ActorProxy,
         renders: RenderPool,
         metrics: Metrics,
         now_ns: Callable[[], int],
@@ -84,12 +84,12 @@ class Playout:
     ) -> None:
         self._room = room
         self._speech = speech
-        self._performer = performer
+        self._actor_proxy = actor_proxy
         self._renders = renders
         self._metrics = metrics
         self._now_ns = now_ns
         self._emit = emit
-        self._ledger = Ledger()
+        self._tracker = PlaybackTracker()
         self._planned: deque[_Planned] = deque()
         self._wake = asyncio.Event()
         self._reported_first: set[int] = set()
@@ -99,28 +99,28 @@ class Playout:
         self._tail = 0
         self._begun = not room.starts_on_speech
         self.render_ms: deque[float] = deque(maxlen=256)
-        self.figures = PlayoutFigures()
+        self.stats = PlayoutStats()
 
     @property
     def av_offset_ms(self) -> int:
         """How far the picture now showing is behind its sound."""
-        return self.figures.repeated * (FRAME_NS // 1_000_000)
+        return self.stats.repeated * (FRAME_NS // 1_000_000)
 
     def opened(self, segment: Segment) -> None:
         """A segment exists from now on; it will be reported exactly once."""
-        self._ledger.open(segment)
+        self._tracker.open(segment)
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """Speech arrived or ended: look again, if time stood still."""
         self._wake.set()
 
     async def run(self) -> None:
         """Play until cancelled. Raises what the room or the engine raises."""
         while True:
-            self._speech.starve(self._now_ns())
+            self._speech.underrun(self._now_ns())
             self._plan()
             if not self._planned:
-                # Time stands still. A look every now and then lets a starved segment end.
+                # Time stands still. A look every now and then lets a segment in underrun end.
                 self._settle()
                 self._wake.clear()
                 with contextlib.suppress(TimeoutError):
@@ -136,18 +136,18 @@ class Playout:
         person speaks, and the idle face shall not stumble each time.
         """
         self._settle()
-        if not self._ledger.owing:
+        if not self._tracker.owing:
             return None
         self._speech.interrupt()
         cleared = self._room.clear()
         self._shown = max(0, self._shown - cleared // SAMPLES_PER_FRAME)
-        self._performer.interrupt(self._shown)
+        self._actor_proxy.interrupt(self._shown)
         self._drop(cleared, reason)
         # The room is empty now and the next picture is wanted at once.
         self._due_ns = self._now_ns()
         self._plan()
         self._wake.set()
-        return max(0, self._ledger.pushed - self._room.played) / MEDIA_RATE
+        return max(0, self._tracker.pushed - self._room.played) / MEDIA_RATE
 
     def close(self, reason: SegmentReason) -> None:
         """Report what is still open when the session ends; ``run`` has been cancelled before."""
@@ -160,7 +160,7 @@ class Playout:
         for planned in self._planned:
             planned.rendered.cancel()
         self._planned.clear()
-        for event in self._ledger.cut(cleared, reason):
+        for event in self._tracker.cut(cleared, reason):
             self._report(event)
 
     def _plan(self) -> None:
@@ -180,10 +180,10 @@ class Playout:
                 self._tail -= 1
             ahead_ns = FRAME_NS * (1 + len(self._planned)) - HANDOVER_NS
             # There is no last picture to show instead of the very first one.
-            first = self.figures.frames == 0 and not self._planned
+            first = self.stats.frames == 0 and not self._planned
             generation = self._speech.generation
             rendered = self._renders.submit(
-                self._performer,
+                self._actor_proxy,
                 generation,
                 block is not None,
                 max(now_ns, self._due_ns) + ahead_ns,
@@ -213,7 +213,7 @@ class Playout:
         speaking = planned.segment is not None
         if speaking:
             self._note_first_frame(planned.segment)
-        self._ledger.push(planned.segment, planned.samples, SAMPLES_PER_FRAME)
+        self._tracker.push(planned.segment, planned.samples, SAMPLES_PER_FRAME)
         self._shown += 1
         self._count(rendered)
         self._plan()
@@ -226,7 +226,7 @@ class Playout:
     async def _wait(self, future: asyncio.Future[Rendered]) -> Rendered | None:
         """The rendered frame; None when a live room cannot wait for it any longer."""
         timeout = None
-        if self._room.realtime and self.figures.frames and not future.done():
+        if self._room.realtime and self.stats.frames and not future.done():
             left_ns = self._due_ns - HANDOVER_NS - self._now_ns()
             timeout = max(0.0, left_ns / 1e9)
         if not future.done():
@@ -248,18 +248,18 @@ class Playout:
         return overdue.result().picture
 
     def _count(self, rendered: Rendered | None) -> None:
-        self.figures.frames += 1
+        self.stats.frames += 1
         if rendered is not None and rendered.shed:
-            self.figures.shed += 1
+            self.stats.shed += 1
             self._metrics.frame_dropped("overload")
             return
         if rendered is None or rendered.picture is None:
-            self.figures.dropped += 1
-            self.figures.repeated += 1
+            self.stats.dropped += 1
+            self.stats.repeated += 1
             self._metrics.frame_dropped("late")
             return
-        self.figures.pictures += 1
-        self.figures.repeated = 0
+        self.stats.pictures += 1
+        self.stats.repeated = 0
         self.render_ms.append(rendered.render_ns / 1e6)
         self._metrics.observe_stage("motion", rendered.act_ns / 1e9)
         self._metrics.observe_stage("warp", rendered.render_ns / 1e9)
@@ -270,11 +270,11 @@ class Playout:
         self._reported_first = {segment.id}
         elapsed_ns = self._now_ns() - segment.first_byte_ns
         self._metrics.observe_first_frame(elapsed_ns / 1e9)
-        if self.figures.first_frame_ms is None:
-            self.figures.first_frame_ms = elapsed_ns // 1_000_000
+        if self.stats.first_frame_ms is None:
+            self.stats.first_frame_ms = elapsed_ns // 1_000_000
 
     def _settle(self) -> None:
-        for event in self._ledger.settle(self._room.played, self._now_ns()):
+        for event in self._tracker.settle(self._room.played, self._now_ns()):
             self._report(event)
 
     def _report(self, event: SegmentStarted | SegmentEnded) -> None:

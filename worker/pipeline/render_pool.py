@@ -9,10 +9,10 @@ Who went without a picture goes before the others, so that too much work slows e
 and freezes nobody's. A frame that would miss its deadline is acted (so that motion stays in step
 with the sound) but not rendered: late video is dropped before it costs anything, and the next frame
 gets the time. Idle faces give way to speaking ones: they are served after them, and under load less
-often (``worker.pipeline.shedding``).
+often (``worker.pipeline.load_shedding``).
 
-Where motion is dear, it is worked out for many sessions at once before they need it
-(``worker.pipeline.thinking``).
+Where motion is expensive, it is generated for many sessions at once before they need it
+(``worker.pipeline.motion_scheduler``).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.engine import Engine, MotionBatchEngine, Pose
-from worker.pipeline.performer import Performer
-from worker.pipeline.shedding import Shedding
-from worker.pipeline.thinking import Thinking
+from worker.pipeline.actor_proxy import ActorProxy
+from worker.pipeline.load_shedding import LoadShedding
+from worker.pipeline.motion_scheduler import MotionScheduler
 
 _FORGET = 0.8
 """What is left of the expected render time after each observation, and after each drop, so that
@@ -55,7 +55,7 @@ _PRECEDENCE_NS = 40_000_000
 _IDLE_PRECEDENCE_NS = 5_000_000
 """The same of an idle face. It must not push aside what speaks, unless it were to freeze."""
 _GONE_NS = 500_000_000
-"""Time without a request after which a session is no longer thought for."""
+"""Time without a request after which no motion is generated for a session."""
 _FROZEN_AFTER = 5
 """Pictures dropped in a row after which a face counts as frozen."""
 _IDLE_WAITS_NS = 40_000_000
@@ -67,7 +67,7 @@ class _Request:
     urgency_ns: int
     order: int
     deadline_ns: int = field(compare=False)
-    performer: Performer = field(compare=False)
+    actor_proxy: ActorProxy = field(compare=False)
     generation: int = field(compare=False)
     speaking: bool = field(compare=False)
     required: bool = field(compare=False)
@@ -96,18 +96,20 @@ class RenderPool:
         count = pool_size(engine, threads)
         self._lock = threading.Condition()
         """Guards all that follows, except what is marked otherwise."""
-        self._requests: dict[Performer, deque[_Request]] = {}
+        self._requests: dict[ActorProxy, deque[_Request]] = {}
         """What waits, by session and in the order it was asked for."""
-        self._at_work: set[Performer] = set()
+        self._at_work: set[ActorProxy] = set()
         """Sessions that a thread acts or renders for."""
         self._orders = itertools.count()
         self._stopping = False
         self._expected_ns = 0.0
         """Time a thread takes to render a frame, as experience has it."""
-        self._shedding = Shedding(count)
-        self._seen_ns: dict[Performer, int] = {}
-        """Sessions, and when each was seen last. Of the one thread of an engine that thinks."""
-        self._thinking = Thinking(engine, now_ns) if isinstance(engine, MotionBatchEngine) else None
+        self._load_shedding = LoadShedding(count)
+        self._seen_ns: dict[ActorProxy, int] = {}
+        """Sessions, and when each was seen last. Of the one thread of a motion-batch engine."""
+        self._scheduler = (
+            MotionScheduler(engine, now_ns) if isinstance(engine, MotionBatchEngine) else None
+        )
         self._threads = [
             threading.Thread(target=self._run, name=f"render-{number}", daemon=True)
             for number in range(count)
@@ -138,7 +140,7 @@ class RenderPool:
 
     def submit(
         self,
-        performer: Performer,
+        actor_proxy: ActorProxy,
         generation: int,
         speaking: bool,
         deadline_ns: int,
@@ -153,18 +155,18 @@ class RenderPool:
         future: asyncio.Future[Rendered] = asyncio.get_running_loop().create_future()
         urgency_ns = deadline_ns
         if speaking:
-            urgency_ns -= performer.dropped_in_a_row * _PRECEDENCE_NS
+            urgency_ns -= actor_proxy.dropped_in_a_row * _PRECEDENCE_NS
         else:
-            urgency_ns += _IDLE_WAITS_NS - performer.dropped_in_a_row * _IDLE_PRECEDENCE_NS
+            urgency_ns += _IDLE_WAITS_NS - actor_proxy.dropped_in_a_row * _IDLE_PRECEDENCE_NS
         order = next(self._orders)
         request = _Request(
-            urgency_ns, order, deadline_ns, performer, generation, speaking, required, future
+            urgency_ns, order, deadline_ns, actor_proxy, generation, speaking, required, future
         )
         with self._lock:
             if self._stopping:
                 future.cancel()
             else:
-                self._requests.setdefault(performer, deque()).append(request)
+                self._requests.setdefault(actor_proxy, deque()).append(request)
                 self._lock.notify()
         return future
 
@@ -186,56 +188,56 @@ class RenderPool:
     def work(self) -> None:
         """Serve the most urgent of the requests that wait. The threads do it, once started."""
         begun_ns = self._now_ns()
-        if self._thinking is not None:
-            self._think(self._thinking)
+        if self._scheduler is not None:
+            self._schedule_motion(self._scheduler)
         with self._lock:
             batch = self._next_batch()
         if not batch:
             return  # another thread was faster
         late, shed = self._serve(batch)
         with self._lock:
-            self._at_work.difference_update(request.performer for request in batch)
+            self._at_work.difference_update(request.actor_proxy for request in batch)
             # Their next frames can be taken now: one by this thread, the rest by others.
             self._lock.notify(len(batch))
             end_ns = self._now_ns()
             saved_ns = int(shed * self._expected_ns)
-            self._shedding.worked(end_ns, end_ns - begun_ns, saved_ns, late)
+            self._load_shedding.worked(end_ns, end_ns - begun_ns, saved_ns, late)
 
     def _most_urgent(self) -> _Request | None:
         """The next request among those of sessions that no thread is at work on. With the lock."""
         free = [
             requests[0]
-            for performer, requests in self._requests.items()
-            if performer not in self._at_work
+            for actor_proxy, requests in self._requests.items()
+            if actor_proxy not in self._at_work
         ]
         return min(free, default=None)
 
     def _pop(self, request: _Request) -> _Request:
-        requests = self._requests[request.performer]
+        requests = self._requests[request.actor_proxy]
         requests.popleft()
         if not requests:
-            del self._requests[request.performer]
+            del self._requests[request.actor_proxy]
         return request
 
-    def _think(self, thinking: Thinking) -> None:
+    def _schedule_motion(self, scheduler: MotionScheduler) -> None:
         with self._lock:
             waiting = sorted(itertools.chain.from_iterable(self._requests.values()))
         if not waiting:
             return
         now_ns = self._now_ns()
         for request in waiting:
-            self._seen_ns[request.performer] = now_ns
+            self._seen_ns[request.actor_proxy] = now_ns
         # Those whose next request is not here yet may want motion as well.
         gone = [p for p, seen_ns in self._seen_ns.items() if now_ns - seen_ns > _GONE_NS]
-        for performer in gone:
-            del self._seen_ns[performer]
-        for performer in self._seen_ns:
-            performer.listen()
-        needed = list(dict.fromkeys(r.performer for r in waiting if r.speaking))
+        for actor_proxy in gone:
+            del self._seen_ns[actor_proxy]
+        for actor_proxy in self._seen_ns:
+            actor_proxy.listen()
+        needed = list(dict.fromkeys(r.actor_proxy for r in waiting if r.speaking))
         last_ns = min(request.must_end_ns for request in waiting)
         renders_ns = self._expected_ns * min(len(waiting), self._engine.preferred_batch)
         spare_ns = last_ns - now_ns - renders_ns
-        thinking.think(needed, [p for p in self._seen_ns if p not in needed], spare_ns)
+        scheduler.schedule(needed, [p for p in self._seen_ns if p not in needed], spare_ns)
 
     def _next_batch(self) -> list[_Request]:
         """The most urgent requests that are worth a batch: pictures come when all of it is done,
@@ -252,7 +254,7 @@ class RenderPool:
             if batch and end_ns > first_due_ns:
                 break
             batch.append(self._pop(request))
-        self._at_work.update(request.performer for request in batch)
+        self._at_work.update(request.actor_proxy for request in batch)
         return batch
 
     def _serve(self, batch: list[_Request]) -> tuple[bool, int]:
@@ -262,20 +264,20 @@ class RenderPool:
         for request in batch:
             begun_ns = self._now_ns()
             try:
-                pose = request.performer.perform(request.generation, request.speaking)
+                pose = request.actor_proxy.perform(request.generation, request.speaking)
             except Exception as error:  # one session's fault must not end the others
                 answers.append((request, error))
                 continue
             acted_ns = self._now_ns()
             if pose is None:
                 answers.append((request, Rendered(None)))
-            elif not request.required and self._gives_up(request.performer):
+            elif not request.required and self._gives_up(request.actor_proxy):
                 answers.append((request, Rendered(None, False, True, acted_ns - begun_ns)))
             elif self._comes_too_late(request, acted_ns, len(posed) + 1):
-                request.performer.dropped_in_a_row += 1
+                request.actor_proxy.dropped_in_a_row += 1
                 answers.append((request, Rendered(None, True, False, acted_ns - begun_ns)))
             else:
-                request.performer.dropped_in_a_row = 0
+                request.actor_proxy.dropped_in_a_row = 0
                 posed.append((request, pose, acted_ns - begun_ns))
         answers.extend(self._render(posed))
         end_ns = self._now_ns()
@@ -290,9 +292,9 @@ class RenderPool:
         given = [answer for _, answer in answers if isinstance(answer, Rendered)]
         return late or any(one.late for one in given), sum(one.shed for one in given)
 
-    def _gives_up(self, performer: Performer) -> bool:
+    def _gives_up(self, actor_proxy: ActorProxy) -> bool:
         with self._lock:
-            return performer.gives_up(self._shedding.stride)
+            return actor_proxy.gives_up(self._load_shedding.stride)
 
     def _comes_too_late(self, request: _Request, now_ns: int, pictures: int) -> bool:
         """Whether the last of so many pictures, begun now, would come too late for ``request``."""
@@ -328,7 +330,7 @@ class RenderPool:
 
 def _too_late_ns(request: _Request) -> float:
     """When a picture is of no use any more. To a face that froze, one a frame late is."""
-    frozen = request.performer.dropped_in_a_row >= _FROZEN_AFTER
+    frozen = request.actor_proxy.dropped_in_a_row >= _FROZEN_AFTER
     return request.must_end_ns + (_PRECEDENCE_NS if frozen else 0)
 
 

@@ -2,7 +2,7 @@
 
 Every way in (WebSocket, LiveKit streams) feeds this one core. It is pure: no sockets, no clock of
 its own (times come in as arguments), no tasks. Each stretch of speech is kept once, as it came,
-and converted just ahead of playing into two copies: 48 kHz for people's ears and 16 kHz for the
+and converted just ahead of playing into two copies: 48 kHz for playback and 16 kHz for the
 actor.
 """
 
@@ -24,15 +24,15 @@ AHEAD_S = 1.0
 START_ANYWAY_AFTER_S = 0.15
 """A segment too short to fill its lookahead begins after this long without more audio."""
 
-STARVED_AFTER_S = 0.5
+UNDERRUN_AFTER_S = 0.5
 """An open segment with nothing left to play ends after this long without audio."""
 
-STARVED_AFTER_MARKED_S = 10.0
+UNDERRUN_AFTER_MARKED_S = 10.0
 """The same once the client marks its utterances: a stalling TTS must not split one."""
 
 
 class Listener(Protocol):
-    """Who hears the 16 kHz copy: the session's performer."""
+    """Who hears the 16 kHz copy: the session's actor."""
 
     def push_audio(self, pcm: np.ndarray) -> None:
         """More speech, int16 at 16 kHz."""
@@ -98,13 +98,13 @@ class Segment:
         self.closed = False
         self.begun = False
         self._raw = _Samples()
-        self._ears = _Samples()
-        self._converted_for_ears = 0
+        self._playback = _Samples()
+        self._converted_for_playback = 0
         self._heard = 0
         self._taken = 0
         self._own_taken = 0
         self._flushed = False
-        self._to_ears = Resampler(sample_rate, MEDIA_RATE)
+        self._to_playback = Resampler(sample_rate, MEDIA_RATE)
         self._to_actor = Resampler(sample_rate, SPEECH_RATE)
 
     @property
@@ -116,10 +116,11 @@ class Segment:
     def frames_ready(self) -> int:
         """Whole frames that can be taken now."""
         frames = min(
-            self._converted_for_ears // SAMPLES_PER_FRAME, self._heard // SPEECH_SAMPLES_PER_FRAME
+            self._converted_for_playback // SAMPLES_PER_FRAME,
+            self._heard // SPEECH_SAMPLES_PER_FRAME,
         )
         if self._flushed:
-            frames = -(-self._converted_for_ears // SAMPLES_PER_FRAME)
+            frames = -(-self._converted_for_playback // SAMPLES_PER_FRAME)
         return frames - self._taken
 
     @property
@@ -135,12 +136,12 @@ class Segment:
     @property
     def untaken_s(self) -> float:
         """Seconds of audio that no frame has taken yet."""
-        return self._raw.count / self.sample_rate + self._ears.count / MEDIA_RATE
+        return self._raw.count / self.sample_rate + self._playback.count / MEDIA_RATE
 
     @property
     def exhausted(self) -> bool:
         """Nothing is left to take, unless more audio comes."""
-        return not self._raw.count and self.frames_ready < 1 and not self._ears.count
+        return not self._raw.count and self.frames_ready < 1 and not self._playback.count
 
     def lookahead_s(self) -> float:
         """Seconds the actor has heard beyond the end of the next frame to take."""
@@ -155,13 +156,13 @@ class Segment:
 
     def _convert(self, listener: Listener) -> None:
         """Keep ``AHEAD_S`` converted; after the last sample, flush and pad to a whole frame."""
-        while self._raw.count and self._ears.count < AHEAD_S * MEDIA_RATE:
+        while self._raw.count and self._playback.count < AHEAD_S * MEDIA_RATE:
             pcm = self._raw.take(max(1, self.sample_rate // 4))
-            self._give(self._to_ears.push(pcm), self._to_actor.push(pcm), listener)
+            self._give(self._to_playback.push(pcm), self._to_actor.push(pcm), listener)
         if self.closed and not self._raw.count and not self._flushed:
-            self._give(self._to_ears.finish(), self._to_actor.finish(), listener)
+            self._give(self._to_playback.finish(), self._to_actor.finish(), listener)
             # The two copies round differently; both shall have the same number of frames.
-            frames = -(-self._converted_for_ears // SAMPLES_PER_FRAME)
+            frames = -(-self._converted_for_playback // SAMPLES_PER_FRAME)
             padding = frames * SPEECH_SAMPLES_PER_FRAME - self._heard
             if padding > 0:
                 self._give(np.zeros(0, np.int16), np.zeros(padding, np.int16), listener)
@@ -169,15 +170,15 @@ class Segment:
             if frames:
                 listener.end_segment()
 
-    def _give(self, ears: np.ndarray, actor: np.ndarray, listener: Listener) -> None:
-        self._ears.push(ears)
-        self._converted_for_ears += len(ears)
+    def _give(self, playback: np.ndarray, actor: np.ndarray, listener: Listener) -> None:
+        self._playback.push(playback)
+        self._converted_for_playback += len(playback)
         if len(actor):
             self._heard += len(actor)
             listener.push_audio(actor)
 
     def _take(self) -> Block:
-        own = self._ears.take(SAMPLES_PER_FRAME)
+        own = self._playback.take(SAMPLES_PER_FRAME)
         self._taken += 1
         self._own_taken += len(own)
         self.begun = True
@@ -190,7 +191,7 @@ class Segment:
         missing = frames * SPEECH_SAMPLES_PER_FRAME - self._heard
         if missing > 0:
             self._give(np.zeros(0, np.int16), np.zeros(missing, np.int16), listener)
-        self._converted_for_ears = max(self._converted_for_ears, frames * SAMPLES_PER_FRAME)
+        self._converted_for_playback = max(self._converted_for_playback, frames * SAMPLES_PER_FRAME)
         return self._take()
 
 
@@ -261,12 +262,12 @@ class Speech:
             self.open.closed = True
             self._convert()
 
-    def starve(self, now_ns: int) -> None:
+    def underrun(self, now_ns: int) -> None:
         """End an open segment that has nothing left to play and got no audio for too long."""
         segment = self.open
         if segment is None or not segment.exhausted:
             return
-        limit_s = STARVED_AFTER_MARKED_S if segment.marked else STARVED_AFTER_S
+        limit_s = UNDERRUN_AFTER_MARKED_S if segment.marked else UNDERRUN_AFTER_S
         if now_ns - segment.last_byte_ns >= limit_s * 1e9:
             self.end()
 
@@ -286,11 +287,11 @@ class Speech:
             return False
         head = self._segments[0]
         if head.begun or head.closed:
-            return head.frames_ready > 0 or head._ears.count > 0
+            return head.frames_ready > 0 or head._playback.count > 0
         if head.lookahead_s() >= self._start_lookahead_s:
             return True
         quiet_ns = now_ns - head.last_byte_ns
-        return head._ears.count > 0 and quiet_ns >= START_ANYWAY_AFTER_S * 1e9
+        return head._playback.count > 0 and quiet_ns >= START_ANYWAY_AFTER_S * 1e9
 
     def take(self, now_ns: int) -> Block | None:
         """The next frame's speech, or None when there is none to play now.

@@ -11,7 +11,7 @@ from protocol.events import SegmentEnded, SegmentStarted, SessionEnded, SessionE
 from worker.session import Session
 
 KEPT = 4096
-"""Latest latencies that the figures are made of."""
+"""Latest latencies that the stats are made of."""
 
 
 class Usage:
@@ -42,14 +42,14 @@ class Usage:
         ``drops`` are frames without a picture of their own; ``latency_ms`` counts from a segment's
         first byte to its first sample heard.
         """
-        figures = session.figures
+        stats = session.stats
         return {
             "seconds": round(self._seconds, 2),
             "speech_seconds": round(self._spoken_s, 2),
             "segments": self._segments,
-            "frames": figures.frames,
-            "drops": figures.dropped,
-            "first_frame_ms": figures.first_frame_ms,
+            "frames": stats.frames,
+            "drops": stats.dropped,
+            "first_frame_ms": stats.first_frame_ms,
             "latency_ms": percentiles(self._latencies),
             "render_ms": percentiles(session.render_ms),
         }

@@ -9,7 +9,7 @@ from protocol.events import SegmentEnded, SegmentStarted
 from tests.fakes.engine import IDLE, LOUD, QUIET, FlapEngine
 from tests.fakes.room import MemoryRoom
 from worker.metrics import Metrics
-from worker.pipeline.performer import Performer
+from worker.pipeline.actor_proxy import ActorProxy
 from worker.pipeline.playout import Playout
 from worker.pipeline.render_pool import Rendered, RenderPool
 from worker.pipeline.speech import Speech
@@ -23,12 +23,12 @@ class Stage:
         self.events: list[SegmentStarted | SegmentEnded] = []
         self.renders = RenderPool(engine, time.monotonic_ns)
         identity = engine.prepare(np.zeros((1, 1, 3), np.uint8), Canvas(64, 64))
-        performer = Performer(engine.actor(identity))
-        self.speech = Speech(performer)
+        actor_proxy = ActorProxy(engine.actor(identity))
+        self.speech = Speech(actor_proxy)
         self.playout = Playout(
             room=room,
             speech=self.speech,
-            performer=performer,
+            actor_proxy=actor_proxy,
             renders=self.renders,
             metrics=Metrics(),
             now_ns=time.monotonic_ns,
@@ -50,7 +50,7 @@ class Stage:
         self.playout.opened(segment)
         if end:
             self.speech.end()
-        self.playout.nudge()
+        self.playout.wake()
 
     async def until(self, condition, advance: bool = True) -> None:
         for _ in range(400):
@@ -203,7 +203,7 @@ async def test_a_late_picture_stays_out_and_the_sound_goes_on():
         stage.say(clicks(20, {5}))
         await stage.until(lambda: any(event for event in stage.events[1:]))
     np.testing.assert_array_equal(stage.room.said, clicks(20, {5}))
-    assert stage.playout.figures.dropped > 0
+    assert stage.playout.stats.dropped > 0
     late = [item for item in stage.room.published if item.speaking and item.grey is None]
     assert late
 

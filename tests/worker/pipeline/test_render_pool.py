@@ -8,9 +8,9 @@ import pytest
 
 from models.engine import Canvas
 from tests.fakes.engine import IDLE, LOUD, FlapEngine, FlapPose
-from worker.pipeline.performer import Performer
+from worker.pipeline.actor_proxy import ActorProxy
+from worker.pipeline.load_shedding import LoadShedding
 from worker.pipeline.render_pool import RenderPool
-from worker.pipeline.shedding import Shedding
 
 CANVAS = Canvas(64, 64)
 
@@ -28,21 +28,21 @@ def renders(engine):
     thread.stop()
 
 
-def performer(engine: FlapEngine) -> Performer:
-    return Performer(engine.actor(engine.prepare(np.zeros((1, 1, 3), np.uint8), CANVAS)))
+def actor_proxy(engine: FlapEngine) -> ActorProxy:
+    return ActorProxy(engine.actor(engine.prepare(np.zeros((1, 1, 3), np.uint8), CANVAS)))
 
 
 def render_threads() -> list[threading.Thread]:
     return [alive for alive in threading.enumerate() if alive.name.startswith("render-")]
 
 
-def need(renders: RenderPool, one: Performer, generation: int, speaking: bool):
+def need(renders: RenderPool, one: ActorProxy, generation: int, speaking: bool):
     """Ask for a frame that is rendered however late it is."""
     return renders.submit(one, generation, speaking, time.monotonic_ns(), required=True)
 
 
 async def test_frames_of_one_session_come_in_order(engine, renders):
-    one = performer(engine)
+    one = actor_proxy(engine)
     one.push_audio(np.full(640, 20_000, np.int16))
     loud = need(renders, one, 0, True)
     idle = need(renders, one, 0, False)
@@ -53,16 +53,16 @@ async def test_frames_of_one_session_come_in_order(engine, renders):
 
 async def test_waiting_sessions_are_rendered_in_one_batch(engine, renders):
     engine.gate.clear()
-    first = need(renders, performer(engine), 0, False)
+    first = need(renders, actor_proxy(engine), 0, False)
     await asyncio.to_thread(engine.entered.wait, 10)  # the thread is at work on the first now
-    rest = [need(renders, performer(engine), 0, False) for _ in range(3)]
+    rest = [need(renders, actor_proxy(engine), 0, False) for _ in range(3)]
     engine.gate.set()
     await asyncio.gather(first, *rest)
     assert engine.batches == [1, 3]
 
 
 async def test_a_late_frame_is_acted_but_not_rendered(engine, renders):
-    one = performer(engine)
+    one = actor_proxy(engine)
     one.push_audio(np.full(640, 20_000, np.int16))
     answer = await renders.submit(one, 0, True, time.monotonic_ns() - 1)
     assert answer.late
@@ -74,7 +74,7 @@ async def test_a_late_frame_is_acted_but_not_rendered(engine, renders):
 async def test_a_frame_that_would_come_late_leaves_its_time_to_the_next(engine, renders):
     """Slower than its deadlines allow, a session gets some of its pictures rather than none."""
     engine.render_s = 0.06
-    one = performer(engine)
+    one = actor_proxy(engine)
     pictures = 0
     for _ in range(24):
         answer = await renders.submit(one, 0, False, time.monotonic_ns() + 50_000_000)
@@ -87,7 +87,7 @@ async def test_a_frame_that_would_come_late_leaves_its_time_to_the_next(engine, 
 async def test_too_much_work_freezes_nobody(engine, renders):
     """Six sessions, time for about half of their pictures: everybody gets some."""
     engine.render_s = 0.03
-    sessions = [performer(engine) for _ in range(6)]
+    sessions = [actor_proxy(engine) for _ in range(6)]
     pictures = [0] * 6
 
     async def play(index: int) -> None:
@@ -104,7 +104,7 @@ async def test_too_much_work_freezes_nobody(engine, renders):
 
 
 async def test_a_frame_overtaken_by_an_interrupt_is_neither_acted_nor_rendered(engine, renders):
-    one = performer(engine)
+    one = actor_proxy(engine)
     await need(renders, one, 0, False)
     await need(renders, one, 0, False)
     one.interrupt(shown=1)
@@ -116,7 +116,7 @@ async def test_a_frame_overtaken_by_an_interrupt_is_neither_acted_nor_rendered(e
 
 async def test_one_session_s_fault_does_not_end_the_others(engine, renders):
     engine.gate.clear()
-    bad, good = performer(engine), performer(engine)
+    bad, good = actor_proxy(engine), actor_proxy(engine)
     engine.actors[0].fault = RuntimeError("broken identity")
     blocker = need(renders, good, 0, False)
     await asyncio.to_thread(engine.entered.wait, 10)
@@ -133,16 +133,16 @@ async def test_stop_cancels_what_waits_and_ends_the_thread(engine):
     thread = RenderPool(engine, time.monotonic_ns)
     engine.gate.clear()
     thread.start()
-    at_work = need(thread, performer(engine), 0, False)
+    at_work = need(thread, actor_proxy(engine), 0, False)
     await asyncio.to_thread(engine.entered.wait, 10)
-    waiting = need(thread, performer(engine), 0, False)
+    waiting = need(thread, actor_proxy(engine), 0, False)
     stopping = asyncio.create_task(asyncio.to_thread(thread.stop))
     await asyncio.sleep(0.05)
     engine.gate.set()
     await stopping
     assert (await at_work).picture is not None
     assert waiting.cancelled()
-    assert need(thread, performer(engine), 0, False).cancelled()
+    assert need(thread, actor_proxy(engine), 0, False).cancelled()
     assert not render_threads()
 
 
@@ -205,7 +205,7 @@ def pool_of():
 async def test_two_sessions_are_rendered_at_the_same_time(pool_of):
     engine = SingleEngine(meeting=2)
     pool = pool_of(engine, 2)
-    answers = [need(pool, performer(engine), 0, False) for _ in range(2)]
+    answers = [need(pool, actor_proxy(engine), 0, False) for _ in range(2)]
     assert all(answer.picture is not None for answer in await asyncio.gather(*answers))
     assert engine.most_inside == 2
 
@@ -214,7 +214,7 @@ async def test_one_session_is_never_in_work_twice_and_keeps_its_order(pool_of):
     engine = SingleEngine()
     engine.render_s = 0.002
     pool = pool_of(engine, 4)
-    one = performer(engine)
+    one = actor_proxy(engine)
     one.push_audio(np.tile(np.repeat(np.array([20_000, 300], np.int16), 640), 10))
     greys = [
         int((await answer).picture[0, 0])
@@ -230,11 +230,11 @@ async def test_many_sessions_on_few_threads_all_come_in_order(pool_of):
     engine = SingleEngine()
     engine.render_s = 0.001
     pool = pool_of(engine, 3)
-    sessions = [performer(engine) for _ in range(8)]
+    sessions = [actor_proxy(engine) for _ in range(8)]
     for one in sessions:
         one.push_audio(np.tile(np.repeat(np.array([20_000, 300], np.int16), 640), 10))
 
-    async def play(one: Performer) -> list[int]:
+    async def play(one: ActorProxy) -> list[int]:
         answers = [need(pool, one, 0, True) for _ in range(20)]
         return [int((await answer).picture[0, 0]) for answer in answers]
 
@@ -250,7 +250,7 @@ async def test_a_busy_session_s_next_frame_holds_up_nobody(pool_of):
     and waits, and the other thread takes what comes after it."""
     engine = SingleEngine()
     pool = pool_of(engine, 2)
-    slow, other = performer(engine), performer(engine)
+    slow, other = actor_proxy(engine), actor_proxy(engine)
     engine.gate.clear()
     first = need(pool, slow, 0, False)
     await asyncio.to_thread(engine.entered.wait, 10)
@@ -266,7 +266,7 @@ async def test_a_busy_session_s_next_frame_holds_up_nobody(pool_of):
 async def test_a_fault_hits_one_session_while_others_are_at_work(pool_of):
     engine = SingleEngine(meeting=2)
     pool = pool_of(engine, 2)
-    bad, good = performer(engine), performer(engine)
+    bad, good = actor_proxy(engine), actor_proxy(engine)
     engine.actors[0].fault = RuntimeError("broken identity")
     broken, fine = need(pool, bad, 0, False), need(pool, good, 0, False)
     assert (await fine).picture is not None
@@ -281,9 +281,9 @@ async def test_stop_joins_every_thread(pool_of):
     engine = SingleEngine()
     pool = pool_of(engine, 3)
     engine.gate.clear()
-    at_work = [need(pool, performer(engine), 0, False) for _ in range(3)]
+    at_work = [need(pool, actor_proxy(engine), 0, False) for _ in range(3)]
     await asyncio.to_thread(engine.wait_for, 3)
-    waiting = need(pool, performer(engine), 0, False)
+    waiting = need(pool, actor_proxy(engine), 0, False)
     assert len(render_threads()) == 3
     stopping = asyncio.create_task(asyncio.to_thread(pool.stop))
     await asyncio.sleep(0.05)
@@ -302,9 +302,9 @@ def test_an_engine_of_batches_has_one_thread():
 
 def test_of_two_threads_that_are_half_busy_nothing_is_given_up():
     """Two threads have two seconds of work in a second."""
-    one, two = Shedding(threads=1), Shedding(threads=2)
+    one, two = LoadShedding(threads=1), LoadShedding(threads=2)
     for frame in range(200):
-        for shedding in (one, two):
-            shedding.worked(frame * 10_000_000, 10_000_000, 0, late=False)
+        for load_shedding in (one, two):
+            load_shedding.worked(frame * 10_000_000, 10_000_000, 0, late=False)
     assert one.stride > 1
     assert two.stride == 1

@@ -108,13 +108,13 @@ def test_a_segment_that_runs_dry_plays_its_last_piece_once_and_gathers_lookahead
     assert speech.take(SECOND // 10).samples == 1920
 
 
-def test_an_open_segment_ends_by_starvation():
+def test_an_open_segment_ends_by_underrun():
     speech = Speech(Recorder())
     segment = speech.speak(tone(0.04, 16000), 16000, None, 0)
     drain(speech)
-    speech.starve(SECOND * 4 // 10)
+    speech.underrun(SECOND * 4 // 10)
     assert not segment.closed
-    speech.starve(SECOND // 2)
+    speech.underrun(SECOND // 2)
     assert segment.closed
     assert speech.speak(tone(0.1, 16000), 16000, None, SECOND).id == segment.id + 1
 
@@ -123,17 +123,17 @@ def test_a_marked_utterance_survives_a_stalling_voice():
     speech = Speech(Recorder())
     segment = speech.speak(tone(0.04, 16000), 16000, "u-1", 0)
     drain(speech)
-    speech.starve(9 * SECOND)
+    speech.underrun(9 * SECOND)
     assert not segment.closed
-    speech.starve(10 * SECOND)
+    speech.underrun(10 * SECOND)
     assert segment.closed
 
 
-def test_speech_that_still_plays_does_not_starve():
+def test_speech_that_still_plays_does_not_underrun():
     speech = Speech(Recorder())
     segment = speech.speak(tone(3.0, 16000), 16000, None, 0)
     speech.take(0)
-    speech.starve(20 * SECOND)
+    speech.underrun(20 * SECOND)
     assert not segment.closed
 
 

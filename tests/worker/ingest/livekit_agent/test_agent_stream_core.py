@@ -15,7 +15,7 @@ from worker.ingest.livekit_agent.agent_stream_core import (
     Report,
     Speak,
 )
-from worker.pipeline.ledger import Ledger
+from worker.pipeline.playback_tracker import PlaybackTracker
 from worker.pipeline.speech import Speech
 from worker.rooms.port import SAMPLES_PER_FRAME
 
@@ -36,7 +36,7 @@ class Stage:
     def __init__(self, backlog_s: float = 300.0) -> None:
         self.streams = AgentStreams()
         self.speech = Speech(Deaf(), backlog_s=backlog_s)
-        self.ledger = Ledger()
+        self.tracker = PlaybackTracker()
         self.now_ns = 0
         self.played = 0
         self.said: list[np.ndarray] = []
@@ -57,7 +57,7 @@ class Stage:
     def clear(self) -> None:
         self.streams.clear(self.now_ns)
         self.speech.interrupt()
-        self.report(self.ledger.cut(0, "interrupted"))
+        self.report(self.tracker.cut(0, "interrupted"))
         self.streams.silent()
         self.collect()
 
@@ -69,7 +69,7 @@ class Stage:
                 return
             if isinstance(action, Begin):
                 name, rate = action.utterance_id, action.sample_rate
-                self.ledger.open(self.speech.begin(name, rate, self.now_ns))
+                self.tracker.open(self.speech.begin(name, rate, self.now_ns))
             elif isinstance(action, Speak):
                 name = action.utterance_id
                 if not self.streams.speaking(name):
@@ -79,7 +79,7 @@ class Stage:
                 if segment is None:
                     self.refused = action
                     return
-                self.ledger.open(segment)
+                self.tracker.open(segment)
             else:
                 assert isinstance(action, End)
                 self.speech.end()
@@ -87,14 +87,14 @@ class Stage:
     def run(self, seconds: float) -> None:
         for _ in range(round(seconds * 1e9) // FRAME_NS):
             self.work()
-            self.speech.starve(self.now_ns)
+            self.speech.underrun(self.now_ns)
             block = self.speech.take(self.now_ns)
             segment, own = (block.segment, block.samples) if block else (None, 0)
             self.said.append(block.audio if block else np.zeros(SAMPLES_PER_FRAME, np.int16))
-            self.ledger.push(segment, own, SAMPLES_PER_FRAME)
+            self.tracker.push(segment, own, SAMPLES_PER_FRAME)
             self.played += SAMPLES_PER_FRAME
             self.now_ns += FRAME_NS
-            self.report(self.ledger.settle(self.played, self.now_ns))
+            self.report(self.tracker.settle(self.played, self.now_ns))
 
     def report(self, events) -> None:
         for event in events:
@@ -330,7 +330,7 @@ def test_an_interrupt_by_somebody_else_is_reported_and_the_rest_not_spoken():
     stage.run(0.4)
     stage.push(stream, 1.0)
     stage.speech.interrupt()
-    stage.report(stage.ledger.cut(0, "interrupted"))
+    stage.report(stage.tracker.cut(0, "interrupted"))
     stage.push(stream, 1.0)
     stage.close(stream)
     stage.run(2.0)

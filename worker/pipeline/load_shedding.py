@@ -22,7 +22,7 @@ _PRESSED, _ROOM = 0.95, 0.80
 again, of each thread."""
 
 
-class Shedding:
+class LoadShedding:
     """Decides how much idle faces give up. The render pool's; times in ns.
 
     Not thread-safe: the pool calls it with its lock.

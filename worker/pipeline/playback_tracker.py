@@ -28,7 +28,7 @@ class _Entry:
     account: _Account
 
 
-class Ledger:
+class PlaybackTracker:
     """Accounts of the segments that are open or not heard to their end, oldest first."""
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """Motion worked out for many sessions together, before they need it."""
 
 from tests.fakes.slow_engine import Day, SlowMotionEngine
-from worker.pipeline.thinking import Thinking
+from worker.pipeline.motion_scheduler import MotionScheduler
 
 
 def always(frame: int) -> bool:
@@ -44,7 +44,7 @@ async def test_idle_sessions_think_only_of_speech_they_heard():
 
 
 class Face:
-    """A performer that runs dry in ``headroom`` frames."""
+    """An actor that runs dry in ``headroom`` frames."""
 
     def __init__(self, headroom: int | None) -> None:
         self.motion_headroom = headroom
@@ -53,7 +53,7 @@ class Face:
         self.fault: Exception | None = None
 
 
-def thinking(**options) -> tuple[SlowMotionEngine, Thinking]:
+def scheduling(**options) -> tuple[SlowMotionEngine, MotionScheduler]:
     engine = SlowMotionEngine(pose_ms=1.0, **options)
 
     def generate_motion(actors) -> None:
@@ -61,44 +61,44 @@ def thinking(**options) -> tuple[SlowMotionEngine, Thinking]:
         engine.clock.pass_ms(engine.motion_ms + engine.motion_each_ms * len(actors))
 
     engine.generate_motion = generate_motion
-    return engine, Thinking(engine, engine.clock.now_ns)
+    return engine, MotionScheduler(engine, engine.clock.now_ns)
 
 
-def test_who_runs_dry_first_is_thought_for_first():
-    engine, mind = thinking(motion_ms=1.0, motion_batch=4)
+def test_who_runs_dry_first_is_served_first():
+    engine, scheduler = scheduling(motion_ms=1.0, motion_batch=4)
     faces = [Face(headroom) for headroom in (7, 2, None, 5, 0, 9, 1)]
-    mind.think([faces[4]], [face for face in faces if face.motion_headroom != 0], 1e9)
+    scheduler.schedule([faces[4]], [face for face in faces if face.motion_headroom != 0], 1e9)
     assert engine.motion_batches == [[0, 1, 2, 5]]
 
 
 def test_what_can_wait_waits():
-    engine, mind = thinking(motion_ms=1.0)
-    mind.think([Face(4)], [Face(None), Face(8)], 1e9)
+    engine, scheduler = scheduling(motion_ms=1.0)
+    scheduler.schedule([Face(4)], [Face(None), Face(8)], 1e9)
     assert engine.motion_batches == []
-    mind.think([Face(3)], [Face(None), Face(8)], 1e9)
+    scheduler.schedule([Face(3)], [Face(None), Face(8)], 1e9)
     assert engine.motion_batches == [[3, 8]]
 
 
 def test_a_frame_in_need_does_not_wait_for_a_full_batch():
     """Each costs 6 ms: sixteen would take longer than any frame has."""
-    engine, mind = thinking(motion_ms=0.0, motion_each_ms=6.0)
+    engine, scheduler = scheduling(motion_ms=0.0, motion_each_ms=6.0)
     faces = [Face(1) for _ in range(15)]
     for count in (1, 2, 4, 8, 16):  # what it costs is found out once
-        mind.think([Face(0)], faces[: count - 1], 1e9)
+        scheduler.schedule([Face(0)], faces[: count - 1], 1e9)
     engine.motion_batches.clear()
-    mind.think([Face(0)], faces, 30e6)
+    scheduler.schedule([Face(0)], faces, 30e6)
     assert engine.motion_batches == [[0, 1, 1, 1]]
-    # With no time at all it is thought for alone, and for nobody who can wait.
-    mind.think([Face(0)], faces, 1e6)
+    # With no time at all it is served alone, and nobody who can wait is.
+    scheduler.schedule([Face(0)], faces, 1e6)
     assert engine.motion_batches[1:] == [[0]]
-    mind.think([], faces, 1e6)
+    scheduler.schedule([], faces, 1e6)
     assert engine.motion_batches[2:] == []
 
 
 def test_all_who_are_in_need_are_thought_for_whatever_it_takes():
-    engine, mind = thinking(motion_ms=0.0, motion_each_ms=6.0, motion_batch=4)
+    engine, scheduler = scheduling(motion_ms=0.0, motion_each_ms=6.0, motion_batch=4)
     for _ in range(2):
-        mind.think([Face(0) for _ in range(6)], [Face(1)], 1e6)
+        scheduler.schedule([Face(0) for _ in range(6)], [Face(1)], 1e6)
     assert engine.motion_batches == [[0] * 6] * 2
 
 

@@ -21,7 +21,7 @@ RESTS_AFTER = 8
 """Frames after speech in which a face still comes to rest, and counts as speaking."""
 
 
-class Performer:
+class ActorProxy:
     """Feeds one actor. ``push_audio``, ``end_segment`` and ``interrupt`` belong to the event loop's
     thread, the rest to the render thread that is at work on the session."""
 

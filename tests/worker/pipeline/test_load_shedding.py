@@ -3,7 +3,7 @@
 import asyncio
 
 from tests.fakes.slow_engine import Day, SlowEngine
-from worker.pipeline.shedding import Shedding
+from worker.pipeline.load_shedding import LoadShedding
 
 S = 1_000_000_000
 
@@ -36,8 +36,8 @@ async def test_of_two_that_wait_the_one_that_speaks_is_served_first():
     idle, speaking = day.seat(never), day.seat(always)
     day.engine.clock.pass_ms(1)
     deadline_ns = day.engine.clock.now_ns() + 50_000_000
-    waits = day.renders.submit(idle.performer, 0, False, deadline_ns - 1_000_000)
-    speaks = day.renders.submit(speaking.performer, 0, True, deadline_ns)
+    waits = day.renders.submit(idle.actor_proxy, 0, False, deadline_ns - 1_000_000)
+    speaks = day.renders.submit(speaking.actor_proxy, 0, True, deadline_ns)
     day.renders.work()
     await asyncio.sleep(0)
     assert speaks.done()
@@ -97,13 +97,13 @@ async def test_speech_that_just_ended_comes_to_rest_at_full_rate():
 
 
 def test_pressure_is_answered_step_by_step_and_let_go_slowly():
-    shedding = Shedding()
+    load_shedding = LoadShedding()
     now = 0
     strides = []
     for i in range(400):  # 8 s: two of too much, then nothing to speak of
         now += S // 50
-        shedding.worked(now, S // 50 if i < 100 else S // 500, 0, late=False)
-        strides.append(shedding.stride)
+        load_shedding.worked(now, S // 50 if i < 100 else S // 500, 0, late=False)
+        strides.append(load_shedding.stride)
     assert strides[40] == 1, "a second has to pass before a share of it is known"
     assert strides[100] == 4
     assert strides[190] == 4, "two seconds of calm first"
@@ -111,10 +111,10 @@ def test_pressure_is_answered_step_by_step_and_let_go_slowly():
 
 
 def test_it_does_not_give_back_what_there_is_no_time_for():
-    shedding = Shedding()
+    load_shedding = LoadShedding()
     now = 0
     for i in range(1000):
         now += S // 50
         # At 70 % of the time, with 60 % more saved: halving the stride would need 90 %.
-        shedding.worked(now, S * 7 // 500, S * 6 // 500, late=i == 0)
-    assert shedding.stride == 2
+        load_shedding.worked(now, S * 7 // 500, S * 6 // 500, late=i == 0)
+    assert load_shedding.stride == 2

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from models.engine import MotionBatchEngine
 
 if TYPE_CHECKING:
-    from worker.pipeline.performer import Performer
+    from worker.pipeline.actor_proxy import ActorProxy
 
 SOON = 3
 """Frames before a face runs dry from which on its motion is worked out as soon as there is time."""
@@ -21,26 +21,26 @@ SOON = 3
 _FORGET = 0.8
 
 
-class Thinking:
-    """Works motion out for performers; of the one thread of an engine that thinks."""
+class MotionScheduler:
+    """Decides whose motion is generated next; of the one thread of a motion-batch engine."""
 
     def __init__(self, engine: MotionBatchEngine, now_ns: Callable[[], int]) -> None:
         self._engine = engine
         self._now_ns = now_ns
         self._took_ns: dict[int, float] = {}
-        """Time that thinking for so many (a power of two) takes, as experience has it."""
+        """Measured time that a batch of so many (a power of two) takes."""
 
-    def think(
-        self, needed: Sequence[Performer], others: Iterable[Performer], spare_ns: float
+    def schedule(
+        self, needed: Sequence[ActorProxy], others: Iterable[ActorProxy], spare_ns: float
     ) -> None:
-        """Think for ``needed`` (the next frame of theirs speaks), and others.
+        """Generate motion for ``needed`` (their next frame is speech), and others.
 
         Args:
             needed: whose next frame is speech and asked for.
             others: who else may want motion.
             spare_ns: time until a picture would come too late.
         """
-        urgent = [performer for performer in needed if performer.motion_headroom == 0]
+        urgent = [actor_proxy for actor_proxy in needed if actor_proxy.motion_headroom == 0]
         headroom = {p: p.motion_headroom for p in (*needed, *others) if p not in urgent}
         rest = sorted(
             (p for p in headroom if headroom[p] is not None), key=lambda p: headroom[p] or 0
@@ -52,22 +52,22 @@ class Thinking:
             # A batch half as large is worth trying; one less is not.
             members = members[: max(len(urgent), len(members) // 2)]
         if members:
-            self._think(members)
+            self._generate(members)
 
     def expected_ns(self, count: int) -> float:
-        """Time that thinking for ``count`` will take; 0 where nobody knows yet."""
+        """Time that a batch of ``count`` will take; 0 where none was measured yet."""
         return self._took_ns.get(_size(count), 0.0)
 
-    def _think(self, members: Sequence[Performer]) -> None:
+    def _generate(self, members: Sequence[ActorProxy]) -> None:
         begun_ns = self._now_ns()
         try:
-            self._engine.generate_motion([performer.actor for performer in members])
+            self._engine.generate_motion([actor_proxy.actor for actor_proxy in members])
         except Exception as error:
             if len(members) == 1:
                 members[0].fault = error
                 return
-            for performer in members:  # find out whose it is; the other sessions go on
-                self._think([performer])
+            for actor_proxy in members:  # find out whose it is; the other sessions go on
+                self._generate([actor_proxy])
             return
         took_ns = self._now_ns() - begun_ns
         size = _size(len(members))
