@@ -58,7 +58,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def create_app(services: Services) -> FastAPI:
-    """The application. What it uses is opened and closed by whoever made ``services``."""
+    """The application. What it uses is opened and closed by the caller that made ``services``."""
     app = FastAPI(
         lifespan=_lifespan,
         title="Avatar API",

@@ -33,7 +33,7 @@ class Caller:
 
     account: Account
     key: ApiKey | None
-    """None: whoever opened the account's preview link."""
+    """None: anyone who opened the account's preview link."""
     plan: Plan
 
 

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments) or 0)
     except KeyboardInterrupt:
         return _fail("stopped", 130)
-    except BrokenPipeError:  # whoever read us had enough
+    except BrokenPipeError:  # the reader of our output closed it
         sys.stderr.close()
         return 0
     except Exception as error:

@@ -51,7 +51,7 @@ KEPT_IDENTITIES = 16
 """Prepared avatars kept in memory."""
 
 TIDY_AFTER_S = 1.0
-"""Time from a session's end to when its memory is looked for: whoever asked for the end has had the
+"""Time from a session's end to when its memory is looked for: the caller that ended it has the
 answer by then and has let go of the session."""
 
 
@@ -332,7 +332,7 @@ class Worker:
 
 
 def _livekit(spec: LiveKitRoom, canvas: Canvas, clock: Clock) -> Room:
-    # Optional packages are loaded by whoever needs them, not by every worker.
+    # Optional packages are loaded where they are needed, not by every worker.
     try:
         from worker.rooms.livekit import room as livekit
     except ImportError as error:

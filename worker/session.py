@@ -350,7 +350,7 @@ class Session:
 
     def _end_soon(self, reason: EndReason) -> None:
         if self.end_reason is None:
-            # A task of its own: whoever noticed the end is cancelled by it.
+            # A task of its own: the task that noticed the end is cancelled by it.
             self._ending = asyncio.get_running_loop().create_task(self.end(reason))
 
     def _timer(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

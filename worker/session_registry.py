@@ -12,7 +12,7 @@ from worker.interfaces import EndedSession, SessionRequest, SessionSummary
 from worker.session import Session
 
 KEPT_ENDED = 1024
-"""Ended sessions that are remembered: for clients that still knock, and for the control plane."""
+"""Ended sessions that are remembered: for clients that still connect, and for the control plane."""
 
 
 class Entry:

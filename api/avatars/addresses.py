@@ -9,7 +9,7 @@ _UNICAST = IPv6Network("2000::/3")
 """All of IPv6 that is routed in public."""
 _NAT64 = IPv6Network("64:ff9b::/96")
 _REFUSED4 = (
-    # A relay that unwraps packets for whoever asks (RFC 7526), and what is_global lets through.
+    # A relay that unwraps packets for anyone who asks (RFC 7526), and what is_global lets through.
     IPv4Network("192.88.99.0/24"),
     IPv4Network("192.0.0.0/24"),
 )

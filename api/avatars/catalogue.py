@@ -23,7 +23,7 @@ database holds of them stays for the sessions that have them."""
 START_WAIT_S = 8.0
 """How long a start waits for them."""
 ASK_WAIT_S = 20.0
-"""How long whoever asks for one does, while it is being made."""
+"""How long a caller that asks for one does, while it is being made."""
 PAUSES_S = (15, 30, 60, 120, 300, 600)
 """Between attempts at one; after the last one the next start tries again."""
 

@@ -25,7 +25,7 @@ NICENESS = 5
 
 def main() -> None:
     """Serve until standard input ends."""
-    # Ctrl-C in a terminal reaches the whole group: whoever started us decides when we end.
+    # Ctrl-C in a terminal reaches the whole group: the parent process decides when we end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
     # What libraries print must not get among the answers.

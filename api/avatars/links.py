@@ -1,4 +1,4 @@
-"""Signed links to an avatar's pictures: whoever has one sees the picture until it expires."""
+"""Signed links to an avatar's pictures: anyone who has one sees the picture until it expires."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class Avatars:
         await self._check_quota(account, plan)
         portrait = await self._portraits.make(photo)
         avatar = self._record(f"{PREFIX}{ULID()}", account.id, digest, portrait.ratio)
-        # Whoever gives up waiting: it is stored whole, or not at all.
+        # If the caller gives up waiting: it is stored whole, or not at all.
         return await asyncio.shield(
             self._in_background(self._add(avatar, plan, photo, portrait), f"store {avatar.id}")
         )

@@ -49,7 +49,7 @@ export function acceptPhotos({ page, input, button, enabled, onPhoto }) {
 }
 
 /** The photo as the server takes it. Photos it would refuse for their size or format alone are drawn
- * anew here, if this browser can read them. */
+ * again here, if this browser can read them. */
 export async function prepared(photo) {
   if (TYPES.includes(photo.type) && photo.size <= LARGEST_BYTES) return photo;
   try {

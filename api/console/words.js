@@ -15,7 +15,7 @@ const ENDS = {
   client_request: ["The session has ended", "You can start another one whenever you like."],
   websocket_closed: ["The session has ended", "The connection was closed."],
   expired: ["Time is up", "This session reached its longest duration. Start a new one to go on."],
-  minutes_exhausted: ["No minutes left", "The account's minutes are used up. Whoever runs this server can add more."],
+  minutes_exhausted: ["No minutes left", "The account's minutes are used up. The person who runs this server can add more."],
   join_failed: ["The portrait could not appear", "The avatar server took too long. Please start again."],
   connection_lost: ["The connection was lost", "Check your network and start again."],
   server_error: ["The avatar server stopped", "Nothing is wrong on your side. Please start again."],

@@ -138,7 +138,7 @@ class LocalDispatcher:
             taken = placement is not None
             return placement
         except asyncio.CancelledError:
-            # Whoever wanted it has gone; it may be running all the same.
+            # The caller that wanted it has gone; it may be running all the same.
             self._terminate_later(worker, session_id, "client_request")
             raise
         finally:
@@ -249,7 +249,7 @@ class LocalDispatcher:
     async def end(self, session: Session, reason: EndReason) -> None:
         """See ``Dispatcher.end``. A worker that does not answer is told when it does again."""
         if session.worker is None:
-            # Whoever placed it may have died before noting where.
+            # The process that placed it may have died before noting where.
             for each in self._workers:
                 self._terminate_later(each, session.id, reason)
             return

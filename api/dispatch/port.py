@@ -127,8 +127,8 @@ class Dispatcher(Protocol):
     async def end(self, session: Session, reason: EndReason) -> None:
         """Tell the worker to end it. Does nothing when it is gone already. Never raises for a
         worker that does not answer: the session is over for us in any case. Where ``worker`` is
-        None the session was never noted to be placed, and may be running all the same: whoever has
-        it is told, as far as that can be found out."""
+        None the session was never noted to be placed, and may be running all the same: the
+        worker that has it is told, as far as that can be found out."""
         ...
 
     async def warm(self, portrait: bytes, aspect_ratio: AspectRatio) -> None:

@@ -199,7 +199,7 @@ class RunPodDispatcher:
             if job.report.state == "running" and job.report.ready
             else STARTING_POLL_S
         )
-        # Half a second early rather than late: whoever looks comes by once a second.
+        # Half a second early rather than late: pollers come once a second.
         if job.report.state == "ended" or self._now() - job.polled_at < every_s - 0.5:
             return job.report
         job.polled_at = self._now()

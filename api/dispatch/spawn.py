@@ -33,7 +33,7 @@ _PREFIX = "AVATAR_WORKER_"
 
 
 class SpawnedWorker:
-    """Runs ``python -m worker serve`` until closed; started anew, at the same addresses, whenever
+    """Runs ``python -m worker serve`` until closed; started again, at the same addresses, whenever
     it dies. It stops by itself when this process is gone, however that happened."""
 
     def __init__(

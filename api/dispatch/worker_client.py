@@ -130,7 +130,7 @@ class WorkerClient:
         try:
             status = await self._ask_status(self._last_end)
             if status.instance != self._instance and self._last_end:
-                # Another process, which counts its ends anew.
+                # Another process, which counts its ends again.
                 status = await self._ask_status(0)
         except Unanswered as error:
             self.silent(str(error))

@@ -44,7 +44,7 @@ class _Exchange:
     def __init__(self, services: Services, scope: Scope, identity: str) -> None:
         self._services = services
         self._method: str = scope["method"]
-        # Whoever can GET can HEAD: the route answers as to GET, and the body is left out.
+        # Anyone who can GET can HEAD: the route answers as to GET, and the body is left out.
         self._scope = {**scope, "method": "GET"} if self._method == "HEAD" else scope
         self._state: dict[str, Any] = {**scope.get("state", {}), "request_id": identity}
         self._scope["state"] = self._state

@@ -81,8 +81,8 @@ class RateLimits:
         """Open the connections to Redis, if there is one to be used."""
         if self._redis_url is None or self._per_minute == 0 or self._owner is not None:
             return
-        # The connections belong to the task that opens them: one of our own, so that whoever
-        # starts and whoever closes need not be the same.
+        # The connections belong to the task that opens them: one of our own, so that the task that
+        # starts and the one that closes need not be the same.
         self._owner = asyncio.create_task(self._own_redis(self._redis_url), name="rate limits")
 
     async def aclose(self) -> None:
@@ -139,7 +139,7 @@ class RateLimits:
         return self._window(used, reset)
 
     def _window(self, used: int, reset: float) -> Window:
-        # Rounded up: whoever waits until then is let in.
+        # Rounded up: anyone who waits until then is let in.
         return Window(
             limit=self._per_minute,
             remaining=max(0, self._per_minute - used),

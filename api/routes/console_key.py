@@ -1,6 +1,6 @@
 """An API key for the page at ``/`` where only this machine can reach the server.
 
-Whoever asks must be on this machine, must have opened the page here, and must be a person's browser
+The caller must be on this machine, must have opened the page here, and must be a person's browser
 on that very page: other web pages, names that were pointed at this machine, and reverse proxies
 get nothing.
 """
@@ -60,7 +60,7 @@ def is_own_page(request: Request) -> bool:
 
 
 class ConsoleKey:
-    """The key every page of this process shares: made on first use, anew before it expires."""
+    """The key every page of this process shares: made on first use, and again before it expires."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()

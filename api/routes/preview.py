@@ -1,4 +1,4 @@
-"""Previews: a link that shows an avatar speaking a sentence, once, to whoever has it.
+"""Previews: a link that shows an avatar speaking a sentence, once, to anyone who has it.
 
 Opening the page uses nothing up, so that mail and chat programs may look at it; pressing its button
 does. The session is the account's own: it counts against its minutes and its sessions.
@@ -84,7 +84,7 @@ class PreviewAnswer(BaseModel):
     openapi_extra={"requestBody": _PREVIEW_BODY},
 )
 async def create(request: Request, services: ServicesDep, caller: CallerDep) -> dict[str, Any]:
-    """Whoever opens the link sees the avatar speak a sentence, in a session of at most 2 minutes
+    """Anyone who opens the link sees the avatar speak a sentence, in a session of at most 2 minutes
     that counts as the account's own."""
     avatar_id = read_object(await request.body()).get("avatar_id")
     if not isinstance(avatar_id, str) or not avatar_id.strip():

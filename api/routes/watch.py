@@ -1,5 +1,5 @@
 """``local`` rooms: WHEP and a page to watch, on the API's own address. What is asked here is passed
-on to the session's worker, for whoever has the signed link or the session's token."""
+on to the session's worker, for anyone who has the signed link or the session's token."""
 
 from __future__ import annotations
 

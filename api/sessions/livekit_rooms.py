@@ -104,7 +104,7 @@ class LiveKitRooms:
         return token.to_jwt()
 
     async def close(self, session_id: str) -> None:
-        """Delete the room: whoever is in it is put out. Never raises; a room that cannot be
+        """Delete the room: anyone who is in it is put out. Never raises; a room that cannot be
         deleted goes by itself once it is empty."""
         from livekit.api import DeleteRoomRequest, ServerError, ServerErrorCode
 

@@ -138,7 +138,7 @@ class Sessions:
         """A session for the caller, with a worker unless it is to be started later. A repeated
         request returns the first one's session.
 
-        Whoever asked may go away meanwhile: the session is then either there and has its worker, or
+        The caller may go away meanwhile: the session is then either there and has its worker, or
         was never there.
 
         Raises:
@@ -382,7 +382,7 @@ class Sessions:
         looked up where the caller does not have it.
 
         The worker is told first: should this process die in between, the worker's word is still
-        there for whoever looks next. The other way round nobody would ever tell it.
+        there for the next poll. The other way round nobody would ever tell it.
         """
         if tell and session.status == "started":
             await self._tell(session, reason)

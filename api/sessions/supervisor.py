@@ -50,7 +50,7 @@ class Supervisor:
         self._metrics = metrics
         self._sessions = sessions
         self._now = now
-        # While we were away nobody listened: workers get their time to be heard anew.
+        # While we were away nobody listened: workers get their time to be heard again.
         self._since = now()
         self._seen_s = min(_SEEN_S, settings.heartbeat_s / 3)
         self._exhausted: dict[str, datetime] = {}

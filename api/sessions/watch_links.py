@@ -1,4 +1,4 @@
-"""Signed addresses of ``local`` rooms: whoever has the link may watch, nobody else, until it
+"""Signed addresses of ``local`` rooms: anyone who has the link may watch, nobody else, until it
 expires."""
 
 from __future__ import annotations

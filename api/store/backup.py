@@ -33,7 +33,7 @@ def backup(url: str, target: Path) -> int:
             contextlib.closing(sqlite3.connect(source)) as original,
             contextlib.closing(sqlite3.connect(draft)) as copy,
         ):
-            # All pages in one step: in several, every write meanwhile would start it anew.
+            # All pages in one step: in several, every write meanwhile would start it again.
             original.backup(copy, pages=-1)
             # Else the copy would be three files.
             copy.execute("PRAGMA journal_mode = DELETE")

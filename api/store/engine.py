@@ -6,8 +6,8 @@ statements. Finding one row in SQLite makes no such trip at all.
 
 SQLite runs in WAL mode with ``synchronous=NORMAL``: a killed process loses nothing, a power cut may
 lose the last commits (the database stays whole). Every change begins with ``BEGIN IMMEDIATE``, so
-that what it read first still holds when it writes. Postgres runs at READ COMMITTED; whoever changes
-an account's sessions or minutes locks the account's row first.
+that what it read first still holds when it writes. Postgres runs at READ COMMITTED; a transaction
+that changes an account's sessions or minutes locks the account's row first.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from api.store.engine import Database, StoreError, database_url, is_sqlite
 
 _ADVISORY_LOCK = 4_728_351_906
-"""Any number, the same in every version: whoever holds it in Postgres migrates."""
+"""Any number, the same in every version: the process that holds it in Postgres migrates."""
 
 
 async def migrate(url: str) -> None:

@@ -216,7 +216,7 @@ class Store(Protocol):
     async def end_session(
         self, session_id: str, reason: EndReason, plan: Plan, now: datetime
     ) -> Session | None:
-        """End and bill it, once, whoever calls how often: the billed time is from ``started_at``
+        """End and bill it, once, however often it is called: the billed time is from ``started_at``
         to ``now``, rounded up to minutes, included minutes first, then packages oldest first; none
         for reasons in ``UNBILLED``, nor for a session that never was in its room and ends in
         ``server_error``. None: it had ended (or never started, unless the reason is
@@ -224,7 +224,7 @@ class Store(Protocol):
         ...
 
     async def session(self, session_id: str) -> Session | None:
-        """By id, whoever's."""
+        """By id, of any account."""
         ...
 
     async def session_token_digest(self, session_id: str) -> bytes | None:

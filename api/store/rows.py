@@ -1,6 +1,6 @@
 """Rows become records.
 
-Statements that every request runs are built once, here and in their modules: building one anew
+Statements that every request runs are built once, here and in their modules: building one each time
 takes longer than running it.
 """
 

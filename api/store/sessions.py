@@ -238,7 +238,7 @@ class SessionTables:
     async def end_session(
         self, session_id: str, reason: EndReason, plan: Plan, now: datetime
     ) -> Session | None:
-        """End and bill it, once, whoever calls how often.
+        """End and bill it, once, however often it is called.
 
         The billed time is from ``started_at`` to ``now``, its whole seconds rounded up to minutes;
         none for reasons in ``UNBILLED``, nor for a session that never was in its room and ends in

@@ -82,7 +82,7 @@ class SqlStore(AccountTables, SessionTables, AvatarTables):
         return await self._database.write(work)
 
     async def session(self, session_id: str) -> Session | None:
-        """By id, whoever's."""
+        """By id, of any account."""
         row = await self._database.row(SESSION_BY_ID, {"session_id": session_id})
         return None if row is None else as_session(row)
 

@@ -74,7 +74,7 @@ def settings(tmp_path: Path) -> ApiSettings:
 
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database of the current schema; making one anew takes longer than most tests."""
+    """An empty database of the current schema; making one takes longer than most tests."""
     path = tmp_path_factory.mktemp("migrated") / "avatar.db"
     asyncio.run(migrate(f"sqlite:///{path}"))
     return path

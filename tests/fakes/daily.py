@@ -407,7 +407,7 @@ class _Callbacks:
         if threading.current_thread() is self._thread:
             return
         if not done.wait(PATIENCE_S):
-            # Raised in whoever made the call; a test's own tasks must not hide it.
+            # Raised in the caller; a test's own tasks must not hide it.
             raise NativeAbort("deadlock: a callback waits for what only this thread can bring")
 
     def _run(self) -> None:

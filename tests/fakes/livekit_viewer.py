@@ -78,7 +78,7 @@ class LiveKitViewer:
             await stream.aclose()
 
     def forget(self) -> None:
-        """Start collecting anew."""
+        """Start collecting again."""
         self.pictures.clear()
         self.sounds.clear()
 

@@ -81,7 +81,7 @@ class MemoryRoom:
         self._space.set()
 
     async def advance(self, frames: int = 1) -> None:
-        """Let ``frames`` frames be heard, and whoever publishes bring the next ones."""
+        """Let ``frames`` frames be heard, and the publisher bring the next ones."""
         for _ in range(frames):
             for _ in range(200):
                 if self._waiting:

@@ -33,7 +33,7 @@ class GpuFacts:
     name: str | None = None
     capability: tuple[int, int] | None = None
     built_for: tuple[str, ...] = ()
-    """What torch has kernels for: ``sm_90`` is machine code, ``compute_120`` compiles anew."""
+    """What torch has kernels for: ``sm_90`` is machine code, ``compute_120`` compiles at load."""
     free_bytes: int | None = None
     total_bytes: int | None = None
 

@@ -32,7 +32,7 @@ def whep_router(
     Args:
         find_room: the open room of a session, None when there is none.
         authorize: decides by the bearer token or the query parameter ``token``; None lets in
-            whoever knows the session's id.
+            anyone who knows the session's id.
     """
     router = APIRouter()
     page, page_headers = watch_page()

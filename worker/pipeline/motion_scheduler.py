@@ -72,7 +72,7 @@ class MotionScheduler:
         took_ns = self._now_ns() - begun_ns
         size = _size(len(members))
         known_ns = self._took_ns.get(size, float(took_ns))
-        # Believe a slow one at once and a fast one by and by.
+        # Believe a slow one at once and a fast one gradually.
         self._took_ns[size] = max(float(took_ns), _FORGET * known_ns + (1 - _FORGET) * took_ns)
 
 

@@ -319,7 +319,7 @@ class RenderPool:
             return [answer for item in posed for answer in self._render([item])]
         each_ns = (self._now_ns() - begun_ns) // len(posed)
         with self._lock:
-            # Believe a slow batch at once and a fast one by and by.
+            # Believe a slow batch at once and a fast one gradually.
             settled = _FORGET * self._expected_ns + (1 - _FORGET) * each_ns
             self._expected_ns = max(float(each_ns), settled)
         return [

@@ -19,7 +19,7 @@ from worker.rooms.port import MEDIA_RATE, SAMPLES_PER_FRAME, RoomError
 T = TypeVar("T")
 
 HANDOVER_LIMIT = 12
-"""Blocks that may wait to be popped; whoever pops may fall that far behind (480 ms, as when an
+"""Blocks that may wait to be popped; the reader may fall that far behind (480 ms, as when an
 encoder stumbles) before time has to wait for it."""
 
 
@@ -107,7 +107,7 @@ class PlayoutQueue(Generic[T]):
 
 
 class Pacer(Generic[T]):
-    """Holds whoever publishes to real time and hands each block out when it begins to be heard.
+    """Holds the publisher to real time and hands each block out when it begins to be heard.
 
     One side pushes, the other pops. ``push`` returns when at most ``capacity`` samples wait, which
     leaves the publisher that long to bring the next block without a gap.

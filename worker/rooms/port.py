@@ -1,6 +1,6 @@
 """The room port: where a session's picture and sound go.
 
-A room takes one frame and its 40 ms of audio at a time and paces whoever publishes: ``publish``
+A room takes one frame and its 40 ms of audio at a time and paces the publisher: ``publish``
 returns when the room can take the next one. What has left the room's audio queue, ``played``, is
 the session's clock.
 """
@@ -70,7 +70,7 @@ class Room(Protocol):
         ``audio``: int16, shape (1920,), 48 kHz mono; exact zeros while idle.
         ``speaking``: the frame belongs to speech (a recording may skip what is before the first).
         The frame is taken in at once; then ``publish`` returns as soon as no more than 40 ms of
-        audio wait inside, so whoever publishes has those 40 ms to bring the next frame.
+        audio wait inside, so the publisher has those 40 ms to bring the next frame.
         """
         ...
 

@@ -23,7 +23,7 @@ ROWS = 80
 Denoiser = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """``denoise(x, time) -> x_start``: x (B, 80, 265), time (B,) int64, the answer like x.
 
-What the motion depends on (speech, start motion, guidance) is bound by whoever makes the callable,
+What the motion depends on (speech, start motion, guidance) is bound when the callable is made,
 so that it is encoded once per window and not once per step.
 """
 

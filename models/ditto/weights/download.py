@@ -377,7 +377,7 @@ def _read_lock(folder: Path) -> dict[str, dict[str, Any]]:
             entry["sha256"]
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise DownloadError(
-            f"{path} is damaged ({error}); delete it to pin the files anew"
+            f"{path} is damaged ({error}); delete it to pin the files again"
         ) from error
     result: dict[str, dict[str, Any]] = lock
     return result

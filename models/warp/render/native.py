@@ -1,8 +1,8 @@
 """The compiled kernels, and their structures (``kernels/layers.h``) made from numpy arrays.
 
 The kernels are plain C, compiled when the package is installed (``setup.py``) and called by
-ctypes, which releases the GIL. Structures point into arrays and do not keep them alive; whoever
-makes one does.
+ctypes, which releases the GIL. Structures point into arrays and do not keep them alive; the
+code that makes one does.
 """
 
 from __future__ import annotations

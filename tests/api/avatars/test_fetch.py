@@ -136,7 +136,7 @@ async def test_a_name_that_answers_differently_the_second_time_gains_nothing(sit
     assert await fetcher(site).fetch("http://rebinding.test/photo.jpg") == PHOTO
     assert site.lookups == ["rebinding.test"]
     assert site.connected == [PUBLIC]
-    # And asked again, the new answer is checked anew.
+    # And asked again, the new answer is checked again.
     error = await refusal(site, "http://rebinding.test/photo.jpg")
     assert error.code == "IMAGE_URL_NOT_ALLOWED"
     assert site.connected == [PUBLIC]

@@ -52,7 +52,7 @@ class TestWindow:
         assert third is not None
         assert [w.remaining for w in (first, second, third)] == [1, 0, 0]
         assert [w.allowed for w in (first, second, third)] == [True, True, False]
-        # 1800000060.25, rounded up: whoever waits until then is let in.
+        # 1800000060.25, rounded up: anyone who waits until then is let in.
         assert {w.reset for w in (first, second, third)} == {1_800_000_061}
         wall[0] += 20.1
         fourth = await rates.key_used("a")

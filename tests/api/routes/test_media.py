@@ -1,4 +1,4 @@
-"""``/media/avatars/…``: whoever has a link sees the picture, for a day."""
+"""``/media/avatars/…``: anyone who has a link sees the picture, for a day."""
 
 from urllib.parse import parse_qs, urlsplit
 

@@ -142,13 +142,15 @@ async def test_no_worker_leaves_nothing(
 async def test_a_refused_order_says_why(
     client: httpx.AsyncClient, services: Services, account: Account, dispatcher: FakeDispatcher
 ) -> None:
-    dispatcher.refusal = OrderRefused("ROOM_TOKEN_EXPIRED", "Room token has expired", "Make anew")
+    dispatcher.refusal = OrderRefused(
+        "ROOM_TOKEN_EXPIRED", "Room token has expired", "Make another"
+    )
     answer = await client.post("/v1/sessions", json=LIVEKIT)
     assert answer.status_code == 400
     assert answer.json()["error"] == {
         "code": "ROOM_TOKEN_EXPIRED",
         "message": "Room token has expired",
-        "suggestion": "Make anew",
+        "suggestion": "Make another",
     }
     assert await services.store.running_count(account.id) == 0
 

@@ -241,7 +241,9 @@ async def test_reserved_but_never_placed(
     assert session.end_reason == "join_failed"
     assert session.bill is not None
     assert session.bill.minutes_used == 0
-    assert dispatcher.ends == [(session.id, None, "join_failed")], "whoever has it all the same"
+    assert dispatcher.ends == [(session.id, None, "join_failed")], (
+        "ended at whichever worker has it"
+    )
     # The worker answers at last, and is sent away again.
     dispatcher.place_gate.set()
     answer = await asking

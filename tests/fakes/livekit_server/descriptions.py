@@ -43,6 +43,6 @@ def client_track_id(sdp: str, mid: str) -> str | None:
 
 
 def is_sending(sdp: str, mid: str) -> bool:
-    """Whether whoever made this offer sends in section ``mid``."""
+    """Whether the side that made this offer sends in section ``mid``."""
     lines = sections(sdp).get(mid, [])
     return "a=sendonly" in lines or "a=sendrecv" in lines

@@ -24,7 +24,7 @@ class Faults:
     lose_trailers: bool = False
     """Forward no stream trailer."""
     never_subscribe: bool = False
-    """Forward no media, whoever wants it."""
+    """Forward no media to anyone."""
     never_tell_subscribed: bool = False
     """Forward media, but never tell the publisher that somebody takes it."""
     no_pongs: bool = False

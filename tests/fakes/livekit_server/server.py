@@ -140,7 +140,7 @@ class LiveKitServer:
         everybody = [peer for room in self.rooms.values() for peer in room.peers.values()]
         peer = next((peer for peer in everybody if peer.info.sid == sid), None)
         if peer is None or not self.faults.allow_resume:
-            # The client joins anew then, which takes less time than restarting ICE.
+            # The client joins again then, which takes less time than restarting ICE.
             self.resumes_refused += 1
             return web.Response(status=404, text="no such participant")
         socket = web.WebSocketResponse(max_msg_size=0)

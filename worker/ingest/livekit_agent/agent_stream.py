@@ -150,7 +150,7 @@ class AgentStream:
         self._rejoined = True
 
     def _on_reconnected(self) -> None:
-        # We left and joined anew: what the agent had opened does not reach us any more.
+        # We left and joined again: what the agent had opened does not reach us any more.
         if self._rejoined:
             self._rejoined = False
             self._streams.sender_left()

@@ -28,7 +28,7 @@ ANSWER_S = 2.0
 """A call that was acknowledged has arrived: without an answer it is not made again."""
 
 ABSENT_S = 5.0
-"""How long after the report was made an agent may be away: either side may just be joining anew."""
+"""How long after the report was made an agent may be away: either side may be joining again."""
 
 CALL_S = 4.0
 """Our own limit for one call: the SDK's does not hold when the other side vanishes."""

@@ -73,7 +73,7 @@ class AudioFeed:
     completions come from another thread.
 
     Args:
-        source: a borrowed one: whoever lends it keeps it alive.
+        source: a borrowed one: the lender keeps it alive.
         clock: for the watch over the SDK's progress.
         on_idle: called once, after ``close``, when the source has nothing left to play.
     """
@@ -141,7 +141,7 @@ class AudioFeed:
             await self._progress()
 
     def close(self, why: str) -> None:
-        """Play nothing more; whoever waits gets ``RoomError(why)``."""
+        """Play nothing more; a waiting caller gets ``RoomError(why)``."""
         if self._end is None:
             self._end = why
         self.clear()

@@ -186,7 +186,7 @@ class DailyCall:
         await self._open_feed().space(SAMPLES_PER_FRAME)
 
     def stop_audio(self, why: str) -> None:
-        """Play nothing more; whoever waits for space gets ``RoomError(why)``."""
+        """Play nothing more; a caller that waits for space gets ``RoomError(why)``."""
         if self._feed is not None:
             self._feed.close(why)
 

@@ -20,7 +20,7 @@ from worker.rooms.port import SAMPLES_PER_FRAME, RoomError, RoomEvent
 log = structlog.get_logger(__name__)
 
 _BACKLOG = 4
-"""Frames that may wait for the encoder's thread; whoever publishes waits for more."""
+"""Frames that may wait for the encoder's thread; the publisher waits for more."""
 
 
 class FileRoom:

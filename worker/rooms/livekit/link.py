@@ -114,7 +114,7 @@ class LiveKitLink:
             ) from None
 
     async def publish(self) -> None:
-        """Publish both tracks; whoever joins gets them. Raises ``RoomError``."""
+        """Publish both tracks; anyone who joins gets them. Raises ``RoomError``."""
         self._video = rtc.VideoSource(self._canvas.width, self._canvas.height)
         assert QUEUE_MS % 10 == 0
         self._audio = rtc.AudioSource(MEDIA_RATE, 1, QUEUE_MS)

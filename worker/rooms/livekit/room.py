@@ -219,7 +219,7 @@ class LiveKitRoom:
         if self._leaving is not None:
             return
         if kind == "participants":
-            # Joining anew empties the SDK's list for a moment.
+            # Joining again empties the SDK's list for a moment.
             if not self._away:
                 self._compare_participants()
         elif kind == "reconnecting":
@@ -249,7 +249,7 @@ class LiveKitRoom:
             return
         self._lost = _SENTENCES.get(reason, reason)
         if self._pacer is not None:
-            # Reported first: whoever publishes would otherwise hear only that it is over.
+            # Reported first: the publisher would otherwise hear only that it is over.
             self._on_event("closed", reason)
             self._pacer.close()
 

@@ -32,12 +32,12 @@ class RoomFull(RoomError):
 class WhepRoom:
     """Shows a session to any number of viewers up to ``max_viewers``.
 
-    Each block is compressed once, whoever watches, on a thread of the room's own; nothing is
+    Each block is compressed once, for all viewers, on a thread of the room's own; nothing is
     compressed when nobody does. A viewer joins with a key frame at the newest picture. One who
     does not keep up loses pictures, and holds up neither the session nor the others.
 
     Args:
-        session_id: names the room in logs; whoever knows it may watch.
+        session_id: names the room in logs; anyone who knows it may watch.
         canvas: size of the pictures.
         clock: where time comes from.
         max_viewers: more are refused.

@@ -41,7 +41,7 @@ CLOSE_TIMEOUT_S = 5.0
 
 
 class _Outlet(MediaStreamTrack):
-    """A track whose packets come from outside and never wait for whoever takes them."""
+    """A track whose packets come from outside and never wait for the reader."""
 
     def __init__(self, on_start: Callable[[], None]) -> None:
         super().__init__()
