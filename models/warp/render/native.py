@@ -20,24 +20,24 @@ from models.warp.grid import CoarseGrid
 FOLDER = Path(__file__).parent
 
 
-class Grid(ctypes.Structure):
+class GridStruct(ctypes.Structure):
     """A :class:`CoarseGrid`."""
 
     _fields_ = [(name, c_int32) for name in ("left", "top", "columns", "rows", "cell", "margin")]
 
     @classmethod
-    def of(cls, grid: CoarseGrid) -> Grid:
+    def of(cls, grid: CoarseGrid) -> GridStruct:
         """The same grid."""
         return cls(grid.left, grid.top, grid.columns, grid.rows, grid.cell, grid.margin)
 
 
-class Texture(ctypes.Structure):
+class TextureStruct(ctypes.Structure):
     """Bytes, one or more a texel."""
 
     _fields_ = [("data", c_void_p), ("width", c_int32), ("height", c_int32)]
 
     @classmethod
-    def of(cls, texels: np.ndarray | None, channels: int = 1) -> Texture:
+    def of(cls, texels: np.ndarray | None, channels: int = 1) -> TextureStruct:
         """A view of uint8 (height, width), or (height, width, channels); of nothing if None."""
         if texels is None:
             return cls(None, 0, 0)
@@ -48,35 +48,35 @@ class Texture(ctypes.Structure):
         return cls(address(texels, np.uint8, shape), width, height)
 
 
-class Plane(ctypes.Structure):
+class PlaneStruct(ctypes.Structure):
     """A float for each pixel."""
 
     _fields_ = [("data", c_void_p), ("width", c_int32), ("height", c_int32)]
 
     @classmethod
-    def of(cls, values: np.ndarray) -> Plane:
+    def of(cls, values: np.ndarray) -> PlaneStruct:
         """A view of float32 (height, width)."""
         height, width = values.shape
         return cls(address(values, np.float32, (height, width)), width, height)
 
 
-class Frame(ctypes.Structure):
+class FrameStruct(ctypes.Structure):
     """A tightly packed I420 frame."""
 
     _fields_ = [("data", c_void_p), ("width", c_int32), ("height", c_int32)]
 
     @classmethod
-    def of(cls, i420: np.ndarray) -> Frame:
+    def of(cls, i420: np.ndarray) -> FrameStruct:
         """A view of uint8 (height * 3 / 2, width)."""
         rows, width = i420.shape
         return cls(address(i420, np.uint8, (rows, width)), width, rows * 2 // 3)
 
 
-class Field(ctypes.Structure):
+class FieldStruct(ctypes.Structure):
     """One layer of displacement fields."""
 
     _fields_ = [
-        ("grid", Grid),
+        ("grid", GridStruct),
         ("fields", c_void_p),
         ("hold", c_void_p),
         ("count", c_int32),
@@ -84,12 +84,12 @@ class Field(ctypes.Structure):
     ]
 
 
-class Eye(ctypes.Structure):
+class EyeStruct(ctypes.Structure):
     """One eye."""
 
     _fields_ = [
-        *((name, Texture) for name in ("skin", "skin_chroma", "shut", "shut_chroma")),
-        *((name, Texture) for name in ("ball", "ball_chroma", "lashes", "glasses")),
+        *((name, TextureStruct) for name in ("skin", "skin_chroma", "shut", "shut_chroma")),
+        *((name, TextureStruct) for name in ("ball", "ball_chroma", "lashes", "glasses")),
         ("to_own", c_float * 6),
         ("to_skin", c_float * 6),
         ("upper", c_float * 3),
@@ -102,21 +102,21 @@ class Eye(ctypes.Structure):
     ]
 
 
-class Look(ctypes.Structure):
+class LookStruct(ctypes.Structure):
     """How an eye stands: lids 0 open to 1 shut; sines of the turn right and down."""
 
     _fields_ = [("blink", c_float), ("gaze_x", c_float), ("gaze_y", c_float)]
 
 
-class Mouth(ctypes.Structure):
+class MouthStruct(ctypes.Structure):
     """Lips and the inside of the mouth."""
 
     _fields_ = [
-        ("luma", Texture),
-        ("tint", Texture),
-        ("depth", Plane),
-        ("ramp", Plane),
-        ("inside", Texture * 3),
+        ("luma", TextureStruct),
+        ("tint", TextureStruct),
+        ("depth", PlaneStruct),
+        ("ramp", PlaneStruct),
+        ("inside", TextureStruct * 3),
         ("blend", c_void_p),
         ("cavity", c_float * 3),
         ("black", c_float * 3),
@@ -126,27 +126,27 @@ class Mouth(ctypes.Structure):
     ]
 
 
-class Person(ctypes.Structure):
+class PersonStruct(ctypes.Structure):
     """The whole person."""
 
     _fields_ = [
-        ("grid", Grid),
-        ("neck", Field),
-        ("face", Field),
+        ("grid", GridStruct),
+        ("neck", FieldStruct),
+        ("face", FieldStruct),
         ("opacity", c_void_p),
         ("jaw", c_void_p),
-        ("luma", Texture),
-        ("chroma", Texture),
+        ("luma", TextureStruct),
+        ("chroma", TextureStruct),
         ("texels", c_int32),
         ("lit_row", c_int32),
-        ("eyes", Eye * 2),
-        ("lips", Field * 2),
-        ("inside", Field * 3),
-        ("mouth", Mouth),
+        ("eyes", EyeStruct * 2),
+        ("lips", FieldStruct * 2),
+        ("inside", FieldStruct * 3),
+        ("mouth", MouthStruct),
     ]
 
 
-class Motion(ctypes.Structure):
+class MotionStruct(ctypes.Structure):
     """One frame's motion."""
 
     _fields_ = [
@@ -155,7 +155,7 @@ class Motion(ctypes.Structure):
         ("contact", c_float),
         ("fold", c_float),
         ("parted", c_int32),
-        ("looks", Look * 2),
+        ("looks", LookStruct * 2),
     ]
 
 
@@ -194,7 +194,7 @@ def library() -> ctypes.CDLL:
         )
     if loaded.has_avx2():
         loaded = _load("_kernels_avx2") or loaded
-    grid, frame, texture = POINTER(Grid), POINTER(Frame), POINTER(Texture)
+    grid, frame, texture = POINTER(GridStruct), POINTER(FrameStruct), POINTER(TextureStruct)
     for name, arguments in {
         "displace": [c_void_p, c_int32, c_int32, c_void_p, c_int32, c_void_p, c_void_p],
         "invert": [c_void_p, c_int32, c_int32, c_int32, c_float, c_void_p],
@@ -202,14 +202,23 @@ def library() -> ctypes.CDLL:
         "person_nodes": [grid, c_void_p, grid, *[c_void_p] * 3, c_float, c_float, c_void_p],
         "warp_luma": [grid, c_void_p, texture, c_int32, frame],
         "warp_chroma": [grid, c_void_p, texture, frame],
-        "paint_eye": [grid, c_void_p, POINTER(Eye), POINTER(Look), frame],
+        "paint_eye": [grid, c_void_p, POINTER(EyeStruct), POINTER(LookStruct), frame],
         "to_canvas": [grid, c_void_p],
-        "paint_mouth": [grid, c_void_p, grid, c_void_p, grid, c_void_p, POINTER(Mouth), frame],
+        "paint_mouth": [
+            grid,
+            c_void_p,
+            grid,
+            c_void_p,
+            grid,
+            c_void_p,
+            POINTER(MouthStruct),
+            frame,
+        ],
         "shade": [grid, c_void_p, c_int32, frame],
-        "render_frame": [POINTER(Person), POINTER(Motion), c_void_p, frame, c_void_p],
+        "render_frame": [POINTER(PersonStruct), POINTER(MotionStruct), c_void_p, frame, c_void_p],
     }.items():
         function = getattr(loaded, name)
         function.argtypes, function.restype = arguments, None
-    loaded.scratch_floats.argtypes = [POINTER(Person)]
+    loaded.scratch_floats.argtypes = [POINTER(PersonStruct)]
     loaded.scratch_floats.restype = c_int64
     return loaded

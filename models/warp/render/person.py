@@ -10,10 +10,10 @@ from models.warp.build.jaw import SHEETS
 from models.warp.identity import EyeLayers, Field, MouthLayers, WarpIdentity
 from models.warp.render import native
 
-_made: WeakKeyDictionary[WarpIdentity, native.Person] = WeakKeyDictionary()
+_made: WeakKeyDictionary[WarpIdentity, native.PersonStruct] = WeakKeyDictionary()
 
 
-def native_person(identity: WarpIdentity) -> native.Person:
+def native_person(identity: WarpIdentity) -> native.PersonStruct:
     """The structure of ``identity``, made when it is rendered for the first time. It is valid as
     long as the identity lives.
 
@@ -26,16 +26,16 @@ def native_person(identity: WarpIdentity) -> native.Person:
     return found
 
 
-def _person(identity: WarpIdentity) -> native.Person:
+def _person(identity: WarpIdentity) -> native.PersonStruct:
     mouth, face = identity.mouth, identity.face
-    return native.Person(
-        grid=native.Grid.of(identity.grid),
+    return native.PersonStruct(
+        grid=native.GridStruct.of(identity.grid),
         neck=_field(identity.neck, 0, identity.neck_hold),
         face=_field(face, 0, identity.face_hold),
         opacity=native.address(identity.opacity, np.float32, identity.grid.shape),
         jaw=native.address(identity.jaw, np.float32, (*face.grid.shape, SHEETS)),
-        luma=native.Texture.of(identity.luma),
-        chroma=native.Texture.of(identity.chroma, 2),
+        luma=native.TextureStruct.of(identity.luma),
+        chroma=native.TextureStruct.of(identity.chroma, 2),
         texels=identity.texels,
         lit_row=identity.lit_row,
         eyes=tuple(_eye(eye) for eye in identity.eyes),
@@ -45,10 +45,10 @@ def _person(identity: WarpIdentity) -> native.Person:
     )
 
 
-def _field(field: Field, layer: int, hold: np.ndarray | None = None) -> native.Field:
+def _field(field: Field, layer: int, hold: np.ndarray | None = None) -> native.FieldStruct:
     fields, nodes = field.layers[layer], int(np.prod(field.grid.shape))
-    return native.Field(
-        grid=native.Grid.of(field.grid),
+    return native.FieldStruct(
+        grid=native.GridStruct.of(field.grid),
         fields=native.address(fields, np.float32, (len(fields), nodes)),
         hold=None if hold is None else native.address(hold, np.float32, (2, nodes)),
         count=len(fields),
@@ -56,17 +56,17 @@ def _field(field: Field, layer: int, hold: np.ndarray | None = None) -> native.F
     )
 
 
-def _eye(eye: EyeLayers) -> native.Eye:
+def _eye(eye: EyeLayers) -> native.EyeStruct:
     left, top, width, height = eye.patch
-    return native.Eye(
-        skin=native.Texture.of(eye.skin),
-        skin_chroma=native.Texture.of(eye.skin_chroma, 2),
-        shut=native.Texture.of(eye.shut, 2),
-        shut_chroma=native.Texture.of(eye.shut_chroma, 2),
-        ball=native.Texture.of(eye.ball),
-        ball_chroma=native.Texture.of(eye.ball_chroma, 2),
-        lashes=native.Texture.of(eye.lashes),
-        glasses=native.Texture.of(eye.glasses),
+    return native.EyeStruct(
+        skin=native.TextureStruct.of(eye.skin),
+        skin_chroma=native.TextureStruct.of(eye.skin_chroma, 2),
+        shut=native.TextureStruct.of(eye.shut, 2),
+        shut_chroma=native.TextureStruct.of(eye.shut_chroma, 2),
+        ball=native.TextureStruct.of(eye.ball),
+        ball_chroma=native.TextureStruct.of(eye.ball_chroma, 2),
+        lashes=native.TextureStruct.of(eye.lashes),
+        glasses=native.TextureStruct.of(eye.glasses),
         to_own=_floats(eye.to_own),
         to_skin=_floats(eye.to_skin),
         upper=_floats(eye.upper),
@@ -82,14 +82,14 @@ def _eye(eye: EyeLayers) -> native.Eye:
     )
 
 
-def _mouth(mouth: MouthLayers, unit: float) -> native.Mouth:
+def _mouth(mouth: MouthLayers, unit: float) -> native.MouthStruct:
     grid = mouth.field.grid
-    return native.Mouth(
-        luma=native.Texture.of(mouth.luma),
-        tint=native.Texture.of(mouth.tint, 2),
-        depth=native.Plane.of(mouth.depth),
-        ramp=native.Plane.of(mouth.ramp),
-        inside=tuple(native.Texture.of(layer, 4) for layer in mouth.inside),
+    return native.MouthStruct(
+        luma=native.TextureStruct.of(mouth.luma),
+        tint=native.TextureStruct.of(mouth.tint, 2),
+        depth=native.PlaneStruct.of(mouth.depth),
+        ramp=native.PlaneStruct.of(mouth.ramp),
+        inside=tuple(native.TextureStruct.of(layer, 4) for layer in mouth.inside),
         blend=native.address(mouth.blend, np.float32, (grid.height, grid.width)),
         cavity=_floats(mouth.cavity),
         black=_floats(mouth.black),

@@ -71,7 +71,7 @@ def render_frame(
     weights = np.concatenate([turn[:, :1] * expression, turn[:, 1:] * expression, head], 1)
     neck = weights.take(NECK_FIELDS, 1)
     contact, fold = shade_depths(expression)
-    asked = native.Motion(
+    asked = native.MotionStruct(
         weights.ctypes.data,
         neck.ctypes.data,
         contact,
@@ -86,16 +86,16 @@ def render_frame(
     if stages_ns is not None:
         timed = native.address(stages_ns, np.int64, (len(STAGES),))
     kernels.render_frame(
-        byref(person), byref(asked), scratch.ctypes.data, byref(native.Frame.of(frame)), timed
+        byref(person), byref(asked), scratch.ctypes.data, byref(native.FrameStruct.of(frame)), timed
     )
     return frame
 
 
-def _looks(motion: np.ndarray) -> tuple[native.Look, ...]:
+def _looks(motion: np.ndarray) -> tuple[native.LookStruct, ...]:
     """How the right and the left eye stand."""
     gaze = np.sin(np.deg2rad(motion[_GAZE]))
     lids = np.clip(motion[_LIDS], 0.0, 1.0)
-    return tuple(native.Look(blink, *gaze) for blink in lids)
+    return tuple(native.LookStruct(blink, *gaze) for blink in lids)
 
 
 def _scratch_of(floats: int) -> np.ndarray:

@@ -108,7 +108,7 @@ def test_refine_keeps_a_linear_map(kernels) -> None:
     coarse = CoarseGrid(GRID.left, GRID.top, 9, 7, 8)
     source = floats(np.mgrid[0 : coarse.shape[0], 0 : coarse.shape[1]][::-1]) + 0.25
     out = np.empty((2, *GRID.shape), np.float32)
-    grids = [byref(native.Grid.of(grid)) for grid in (coarse, GRID)]
+    grids = [byref(native.GridStruct.of(grid)) for grid in (coarse, GRID)]
     kernels.refine(grids[0], source.ctypes.data, grids[1], out.ctypes.data)
     nodes = np.mgrid[0 : GRID.shape[0], 0 : GRID.shape[1]][::-1]
     assert np.allclose(out, nodes + 0.5, atol=1e-4)
@@ -124,9 +124,9 @@ def test_person_nodes_lay_the_jaw_over_the_neck(kernels, rng) -> None:
     jaw = floats(rng.random((*box.shape, 3)))
     out = np.empty((4, *GRID.shape), np.float32)
     kernels.person_nodes(
-        byref(native.Grid.of(GRID)),
+        byref(native.GridStruct.of(GRID)),
         still.ctypes.data,
-        byref(native.Grid.of(box)),
+        byref(native.GridStruct.of(box)),
         moved.ctypes.data,
         opacity.ctypes.data,
         jaw.ctypes.data,
@@ -164,11 +164,11 @@ def test_warp_luma_is_a_remap_over_the_background(kernels, rng, texels) -> None:
     base = rng.integers(0, 256, (HEIGHT * 3 // 2, WIDTH), np.uint8)
     frame, nodes = base.copy(), person(rng)
     kernels.warp_luma(
-        byref(native.Grid.of(GRID)),
+        byref(native.GridStruct.of(GRID)),
         nodes.ctypes.data,
-        byref(native.Texture.of(texture)),
+        byref(native.TextureStruct.of(texture)),
         texels,
-        byref(native.Frame.of(frame)),
+        byref(native.FrameStruct.of(frame)),
     )
     x, y, opacity, _ = (at_pixels(values) for values in nodes)
     over = cv2.remap(texture.astype(np.float32), texels * x, texels * y, cv2.INTER_LINEAR)
@@ -184,10 +184,10 @@ def test_warp_chroma_keeps_u_and_v_apart(kernels, rng) -> None:
     base = rng.integers(0, 256, (HEIGHT * 3 // 2, WIDTH), np.uint8)
     frame, nodes = base.copy(), person(rng)
     kernels.warp_chroma(
-        byref(native.Grid.of(GRID)),
+        byref(native.GridStruct.of(GRID)),
         nodes.ctypes.data,
-        byref(native.Texture.of(texture, 2)),
-        byref(native.Frame.of(frame)),
+        byref(native.TextureStruct.of(texture, 2)),
+        byref(native.FrameStruct.of(frame)),
     )
     x, y, opacity, _ = (
         at_pixels(v).reshape(GRID.height // 2, 2, GRID.width // 2, 2).mean((1, 3)) for v in nodes
@@ -205,7 +205,9 @@ def test_shade_multiplies_the_light_above_black(kernels, rng) -> None:
     base = rng.integers(16, 236, (HEIGHT * 3 // 2, WIDTH), np.uint8)
     frame, nodes = base.copy(), person(rng)
     nodes[3, :, :6] = 1.0
-    kernels.shade(byref(native.Grid.of(GRID)), nodes.ctypes.data, 3, byref(native.Frame.of(frame)))
+    kernels.shade(
+        byref(native.GridStruct.of(GRID)), nodes.ctypes.data, 3, byref(native.FrameStruct.of(frame))
+    )
     expected = np.clip(16 + (area(base) - 16.0) * at_pixels(nodes[3]), 0, 255)
     lit = slice(3 * GRID.cell, None)
     assert np.abs(area(frame) - expected)[lit].max() <= 1
@@ -218,11 +220,11 @@ def test_positions_far_outside_sample_the_edge(kernels, rng) -> None:
     frame, nodes = np.zeros((HEIGHT * 3 // 2, WIDTH), np.uint8), person(rng)
     nodes[0], nodes[1], nodes[2] = 1e30, np.nan, 1.0
     kernels.warp_luma(
-        byref(native.Grid.of(GRID)),
+        byref(native.GridStruct.of(GRID)),
         nodes.ctypes.data,
-        byref(native.Texture.of(texture)),
+        byref(native.TextureStruct.of(texture)),
         2,
-        byref(native.Frame.of(frame)),
+        byref(native.FrameStruct.of(frame)),
     )
     assert (area(frame) == 77).all()
 
@@ -238,4 +240,4 @@ def test_positions_far_outside_sample_the_edge(kernels, rng) -> None:
 )
 def test_arrays_of_another_kind_are_refused(wrong) -> None:
     with pytest.raises(ValueError, match="shape"):
-        native.Texture.of(wrong)
+        native.TextureStruct.of(wrong)
