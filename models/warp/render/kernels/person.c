@@ -145,7 +145,7 @@ KERNEL void warp_chroma(const Grid *grid, const float *restrict nodes, const Tex
     }
 }
 
-/* Folds and the jaw's shadow: Y = (Y - 16) * light + 16 in `box`, the part that they reach. */
+/* Folds and the jaw's shadow: Y = (Y - 16) * light + 16, from row `first_row` of cells on. */
 KERNEL void shade(const Grid *grid, const float *restrict nodes, int32_t first_row,
                   const Frame *frame) {
     size_t count = (size_t)node_rows(grid) * node_columns(grid);
