@@ -89,7 +89,7 @@ class Avatar:
 
 @dataclass(frozen=True)
 class RoomOrder:
-    """The room a session shall join, as the client asked for it. Never returned by the API."""
+    """The room a session is to join, as the client asked for it. Never returned by the API."""
 
     platform: Platform
     url: str | None = None

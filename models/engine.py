@@ -62,7 +62,7 @@ class Identity(Protocol):
 
 
 class Pose(Protocol):
-    """What one frame shall look like: an identity and its motion at one instant. Immutable."""
+    """What one frame is to look like: an identity and its motion at one instant. Immutable."""
 
     @property
     def identity(self) -> Identity:

@@ -77,7 +77,7 @@ class ServerProtocol:
 
     @property
     def reconnect_grace_s(self) -> float:
-        """Seconds the session shall survive an abnormal loss of this socket."""
+        """Seconds the session survives an abnormal loss of this socket."""
         return self.options.reconnect_grace_s
 
     # What the client does

@@ -1,4 +1,4 @@
-"""The WebSocket under the speech gateway: uvicorn's, with the manners the speech protocol asks for.
+"""The WebSocket under the speech gateway: uvicorn's, behaving as the speech protocol asks.
 
 A client that we do not read for a while is not taken for dead, a lost connection is told from a
 goodbye, a shutdown says 1001, and no socket outlives its handler for long, whatever waits unsent.

@@ -196,7 +196,7 @@ class Store(Protocol):
         ...
 
     async def room_of(self, session_id: str) -> RoomOrder | None:
-        """The room a ``created`` session shall join; None once it was placed."""
+        """The room a ``created`` session is to join; None once it was placed."""
         ...
 
     async def note_seen(

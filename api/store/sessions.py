@@ -205,7 +205,7 @@ class SessionTables:
         return await self._database.change(statements.PLACE, values) == 1
 
     async def room_of(self, session_id: str) -> RoomOrder | None:
-        """The room a session shall join; None once it was placed or has ended.
+        """The room a session is to join; None once it was placed or has ended.
 
         Raises:
             StoreError: the installation's secret was changed since the session was created.

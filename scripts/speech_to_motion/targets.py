@@ -1,4 +1,4 @@
-"""From phone timings to what the network shall say: rows of motion with co-articulation."""
+"""From phone timings to what the network learns to say: rows of motion with co-articulation."""
 
 from __future__ import annotations
 
