@@ -197,7 +197,7 @@ class Usage:
 
     @property
     def quota(self) -> QuotaSnapshot:
-        """Its gist."""
+        """What it says, in short."""
         return QuotaSnapshot(len(self.active), self.total_remaining)
 
     @property

@@ -113,7 +113,7 @@ async def test_every_route_wants_a_key(client: httpx.AsyncClient, services: Serv
                 template in OPEN
                 or template.startswith(tuple(each for each in OPEN if len(each) > 1))
                 or _is_page(template)
-            ), f"{template} is open; list it here if it shall be"
+            ), f"{template} is open; list it here if it should be"
             continue
         path = template.replace("{", "").replace("}", "").replace(":path", "")
         answer = await client.request(method, path, json={})

@@ -19,7 +19,7 @@ def tiny_networks(seed: int = 0) -> DittoNetworks:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         networks = DittoNetworks.build(DittoSizes.tiny())
-    # Fresh weights paint an even grey: what is painted shall hang on the key points.
+    # Fresh weights paint an even grey: what is painted has to depend on the key points.
     for name, weight in networks.decoder.named_parameters():
         if "conv_img" in name or "up_" in name:
             weight.data *= 3

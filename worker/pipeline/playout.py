@@ -133,7 +133,7 @@ class Playout:
 
         Returns the seconds of sound that are still heard, for the room had begun to play them.
         Does nothing, and returns None, when nothing is said: some clients interrupt whenever a
-        person speaks, and the idle face shall not stumble each time.
+        person speaks, and the idle face must not stumble each time.
         """
         self._settle()
         if not self._tracker.owing:

@@ -161,7 +161,7 @@ class Segment:
             self._give(self._to_playback.push(pcm), self._to_actor.push(pcm), listener)
         if self.closed and not self._raw.count and not self._flushed:
             self._give(self._to_playback.finish(), self._to_actor.finish(), listener)
-            # The two copies round differently; both shall have the same number of frames.
+            # The two copies round differently; both must have the same number of frames.
             frames = -(-self._converted_for_playback // SAMPLES_PER_FRAME)
             padding = frames * SPEECH_SAMPLES_PER_FRAME - self._heard
             if padding > 0:

@@ -173,27 +173,29 @@ def address(array: np.ndarray, dtype: type, shape: tuple[int, ...]) -> int:
     return array.ctypes.data
 
 
-def _load(name: str) -> ctypes.CDLL | None:
-    """The library of this name beside this module, whatever Python it was built for."""
-    files = [path for path in FOLDER.glob(f"{name}.*") if path.suffix in (".so", ".pyd")]
-    return ctypes.CDLL(str(files[0])) if files else None
-
-
 @cache
 def library() -> ctypes.CDLL:
-    """The compiled kernels.
+    """The compiled kernels, those for AVX2 where the processor has it.
 
     Raises:
         EngineError: they were not built.
     """
-    loaded = _load("_kernels")
-    if loaded is None:
+    plain = built("_kernels")
+    if plain is None:
         raise EngineError(
             "the renderer's kernels are not built; install the package: pip install . (in a "
             "checkout: make setup)"
         )
-    if loaded.has_avx2():
-        loaded = _load("_kernels_avx2") or loaded
+    return (built("_kernels_avx2") if plain.has_avx2() else None) or plain
+
+
+def built(name: str) -> ctypes.CDLL | None:
+    """The library of this name beside this module, ready to be called; None: it is not there."""
+    # Whatever Python it was built for: it uses nothing of Python's.
+    files = [path for path in FOLDER.glob(f"{name}.*") if path.suffix in (".so", ".pyd")]
+    if not files:
+        return None
+    loaded = ctypes.CDLL(str(files[0]))
     grid, frame, texture = POINTER(GridStruct), POINTER(FrameStruct), POINTER(TextureStruct)
     for name, arguments in {
         "displace": [c_void_p, c_int32, c_int32, c_void_p, c_int32, c_void_p, c_void_p],

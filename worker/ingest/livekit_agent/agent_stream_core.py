@@ -4,8 +4,8 @@ An agent opens one stream per stretch of speech and counts on exactly one ``play
 each. What cannot be relied upon is the rest: trailers get lost, a stream may stay open for ever,
 and a clear arrives while audio is still on its way. This machine takes in what the room delivers
 (``opened``, ``received``, ``closed``, ``clear``, ``sender_left``) and what the session tells
-(``segment_started``, ``segment_ended``); it gives out what the session shall do (``poll``, one
-action at a time, so that a slow session holds the rest back) and what the agent shall be told
+(``segment_started``, ``segment_ended``); it gives out what the session has to do (``poll``, one
+action at a time, so that a slow session holds the rest back) and what the agent is told
 (``reports``). Times come in as arguments, in nanoseconds.
 
 Cutting speech into frames, starvation and positions are the session's; here a stream is no more
@@ -228,7 +228,7 @@ class AgentStreams:
     # What is to be done
 
     def poll(self, now_ns: int) -> Action | None:
-        """What the session shall do next; None: nothing before more comes or ``deadline_ns``."""
+        """What the session has to do next; None: nothing before more comes or ``deadline_ns``."""
         while self._streams:
             stream = self._streams[0]
             if not stream.begun or (stream.held and stream.utterance is None):

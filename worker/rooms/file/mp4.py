@@ -50,7 +50,7 @@ class Mp4Writer:
         self._part = path.with_name(path.name + ".part")
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        # The library opens the file with the first packet; a bad folder shall be known now.
+        # The library opens the file with the first packet; a bad folder has to be known now.
         self._part.open("wb").close()
         self._container = av.open(
             str(self._part),

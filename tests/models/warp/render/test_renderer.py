@@ -9,7 +9,7 @@ import pytest
 
 from models.i420 import i420_to_rgb, rgb_to_i420
 from models.warp.build.identity import build_identity
-from models.warp.render import render
+from models.warp.render import native, render
 from models.warp.render.renderer import STAGES, render_frame
 from tests.models.warp.lips import measure_aperture
 
@@ -284,6 +284,44 @@ def test_every_stage_of_a_frame_is_timed(identity, pose) -> None:
     assert (stages_ns > 0).all()
     with pytest.raises(ValueError, match="int64"):
         render_frame(identity, motion, np.zeros(3, np.int64))
+
+
+def seen_of_teeth(identity, pose, aperture: float) -> np.ndarray:
+    """How much of white, well-lit teeth is seen around the line of the lips: 0 to about 1."""
+    frames = []
+    for opacity in (255, 0):
+        inside = np.zeros_like(identity.mouth.inside)
+        inside[...] = 235, opacity, 128, 128
+        who = replace(identity, mouth=replace(identity.mouth, inside=inside))
+        (frame,) = render([pose(who, aperture=aperture, jaw=2.5 * aperture)])
+        frames.append(mouth_area(identity, frame))
+    return (frames[0] - frames[1]) / (235 - float(identity.mouth.cavity[0]))
+
+
+def test_a_slit_between_the_lips_is_dark(identity, pose) -> None:
+    """Through it one sees the dark, not the edges of teeth as a row of dots."""
+    assert seen_of_teeth(identity, pose, 0.02).max() < 0.4
+    assert seen_of_teeth(identity, pose, 0.25).max() > 0.9
+
+
+def test_the_upper_lip_ends_softly(identity, pose) -> None:
+    """Over more than a pixel, as edges in photos do."""
+    seen = seen_of_teeth(identity, pose, 0.25)
+    middle = seen[:, seen.shape[1] // 4 : -seen.shape[1] // 4]
+    first = middle[(middle > 0.03).argmax(0), np.arange(middle.shape[1])]
+    assert (first < 0.45).mean() > 0.3
+
+
+def test_processors_without_avx2_render_the_same(identity, pose, monkeypatch) -> None:
+    fast, plain = native.built("_kernels_avx2"), native.built("_kernels")
+    if fast is None or not plain.has_avx2():
+        pytest.skip("the processor has no AVX2")
+    poses = [pose(aperture=0.2, jaw=0.5, yaw=4.0), pose(blink_left=0.6, gaze_x=5.0, smile=1.0)]
+    frames = []
+    for library in (fast, plain):
+        monkeypatch.setattr(native, "library", lambda library=library: library)
+        frames.append(np.stack(render(poses)).astype(int))
+    assert np.abs(frames[0] - frames[1]).max() <= 1
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
